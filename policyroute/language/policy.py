@@ -1,0 +1,351 @@
+"""A checked policy: the one value that every reading (reference, live, SQL, solver) is made from.
+
+Rules for whoever edits this file: everything here is an immutable value; expressions have three node kinds and no more
+(new syntax is lowered to them in the checker); nothing here knows how a value is extracted or how a decision is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal as OneOf
+
+from policyroute.language.source import Span
+
+# -- types ---------------------------------------------------------------------------------------------------------
+
+MISSING = "missing"  # the member that an optional enum has on top of its own
+NONE = "none"  # the member of an open enum for "there is none"
+ANY_OTHER = "*"  # what `requested` is when no declared model matches; can't be written in a policy
+
+
+@dataclass(frozen=True, slots=True)
+class IntType:
+    """Whole numbers from `low` to `high`, both included; a value beyond is clamped."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoolType:
+    """True or false."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnumType:
+    """One of `members`. `optional` adds the member `missing`; `open` lets values in that the policy doesn't name."""
+
+    members: tuple[str, ...]
+    optional: bool = False
+    open: bool = False
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The members, `missing` included where it can occur."""
+        return (*self.members, MISSING) if self.optional else self.members
+
+
+@dataclass(frozen=True, slots=True)
+class KeyType:
+    """A string that is only hashed, partitioned by or reported; the empty string means that there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextType:
+    """Text that is only tested with `has`."""
+
+
+Type = IntType | BoolType | EnumType | KeyType | TextType
+Value = int | bool | str
+
+
+# -- expressions: three node kinds, nothing else -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A constant. `tunable` names the threshold it came from, for `tune` and for reports."""
+
+    value: Value
+    span: Span = field(compare=False, default=Span.NONE)
+    tunable: str = field(compare=False, default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The value of a signal."""
+
+    signal: str
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operator of the vocabulary on its arguments."""
+
+    operator: str
+    arguments: tuple[Expression, ...]
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+Expression = Literal | Read | Apply
+
+TRUE = Literal(True)
+FALSE = Literal(False)
+
+
+def reads(expression: Expression) -> Iterator[str]:
+    """Names of the signals that `expression` reads, in order, repeated where they are."""
+    match expression:
+        case Read(signal):
+            yield signal
+        case Apply(_, arguments):
+            for argument in arguments:
+                yield from reads(argument)
+
+
+# -- signals -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a declared signal's value is found: `kind` is header, metadata, body or column."""
+
+    kind: OneOf["header", "metadata", "body", "column"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Something that a condition can read.
+
+    `kind` says where the value comes from: a row of the vocabulary, a declaration of the policy, one scan of a text for
+    one word set (`match`), or a classifier's answer.
+    """
+
+    name: str
+    type: Type
+    default: Value
+    kind: OneOf["builtin", "declared", "match", "classifier"]
+    places: tuple[Place, ...] = ()
+    text: str = ""  # of a match: which text is scanned
+    words: str = ""  # of a match: for which set
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class TextSet:
+    """A named set of phrases, or one RE2 pattern: one boolean for each text that is tested with it."""
+
+    name: str
+    phrases: tuple[str, ...] = ()
+    pattern: str = ""
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Tunable:
+    """A named threshold with the range in which `tune` may move it."""
+
+    name: str
+    type: IntType
+    value: int
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+# -- models --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Prices in picodollars per token ($1 per million tokens is 1,000,000), valid from `since` (UTC) on."""
+
+    since: date | None
+    input: int
+    output: int
+    cached: int | None = None
+    write: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be called. Without `rates` and `context` the price library is asked by `id`."""
+
+    name: str
+    id: str
+    provider: str | None = None
+    url: str | None = None
+    rates: tuple[Rate, ...] = ()
+    context: int | None = None
+    can: frozenset[str] | None = None
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+REQUESTED = "requested"  # a chain's place for the model that the caller asked for
+
+Chain = tuple[str, ...]
+
+
+# -- rules ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Send the request down `chain`; `tier` is the tier's name where the target is one."""
+
+    chain: Chain
+    tier: str = ""
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm of a split: `share` in parts of ten thousand."""
+
+    share: int
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Divide requests by the hash of `key`."""
+
+    key: str
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer with `message` and call no model."""
+
+    message: str
+
+
+Target = Route | Split | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """First match wins. A shadow rule is evaluated and reported, never served. The last one is `otherwise`."""
+
+    name: str
+    condition: Expression
+    target: Target
+    doc: str = ""
+    shadow: bool = False
+    owner: str = ""
+    expires: date | None = None
+    span: Span = field(compare=False, default=Span.NONE)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes the rule can take: one, a split's arms in order, or none for a refusal."""
+        match self.target:
+            case Route() as route:
+                return (route,)
+            case Split(_, arms):
+                return tuple(arm.route for arm in arms)
+            case _:
+                return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forbid:
+    """No request for which `condition` holds may reach any of `models`."""
+
+    models: tuple[str, ...]
+    condition: Expression
+    because: str = ""
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Explore:
+    """Send `share` parts of ten thousand, chosen by `key`, to another allowed model of the chain."""
+
+    share: int
+    key: str
+
+
+# -- tests ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One request of a test: signal values (texts included), sent `repeated` times."""
+
+    values: tuple[tuple[str, Value], ...]
+    repeated: int = 1
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What a test wants: the rule, the chain that is left (None: not stated), what acted (`by quota fair_use`)."""
+
+    rule: str
+    chain: Chain | None
+    acted: tuple[str, str] | None = None
+    refused: bool = False
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A named test: requests in order, each with what is expected of its (last) decision."""
+
+    name: str
+    steps: tuple[tuple[Given, Expect], ...]
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Construct:
+    """A checked declaration whose effect this version doesn't compute yet: named wherever it would matter.
+
+    `kind` is the language's word (`quota`, `sticky`, `on failure`, ...), `title` what a message calls it.
+    """
+
+    kind: str
+    title: str
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A whole checked policy. Maps are in order of declaration."""
+
+    name: str
+    doc: str
+    timezone: str
+    signals: dict[str, Signal]
+    texts: dict[str, TextSet]
+    tunables: dict[str, Tunable]
+    models: dict[str, Model]
+    tiers: dict[str, Chain]
+    order: tuple[str, ...]
+    forbids: tuple[Forbid, ...]
+    rules: tuple[Rule, ...]
+    explore: Explore | None
+    tests: tuple[Test, ...]
+    constructs: tuple[Construct, ...]
+    digest: str
+
+    def read_signals(self) -> tuple[str, ...]:
+        """Signals that a decision can depend on, each once: conditions, limits, keys of splits and of `explore`."""
+        names = dict.fromkeys(name for condition in self.conditions() for name in reads(condition))
+        names |= dict.fromkeys(rule.target.key for rule in self.rules if isinstance(rule.target, Split))
+        if self.explore:
+            names[self.explore.key] = None
+        if any(REQUESTED in route.chain for rule in self.rules for route in rule.routes):
+            names[REQUESTED] = None
+        return tuple(names)
+
+    def conditions(self) -> Iterator[Expression]:
+        """Every condition that a decision evaluates: limits first, then rules."""
+        for forbid in self.forbids:
+            yield forbid.condition
+        for rule in self.rules:
+            yield rule.condition
