@@ -7,10 +7,12 @@ parsed for itself, so that one run reports every error.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from threading import Lock
+from typing import cast
 
 from lark import Lark, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
@@ -57,13 +59,13 @@ def _machine() -> tuple[Lark, TreeBuilder]:
 
 def parse(source: Source, file: int = 0) -> tuple[list[Declaration], list[Diagnostic]]:
     """Declarations of `source` in order, and what could not be parsed. `file` is the number that spans carry."""
-    whole = _parse_piece(source.text, file)
+    whole = _parse_piece(source.text, file, 0)
     if not isinstance(whole, Diagnostic):
         return whole, []
     declarations: list[Declaration] = []
     diagnostics: list[Diagnostic] = []
     for start, end in _pieces(source.text):
-        piece = _parse_piece(_blank(source.text[:start]) + source.text[start:end], file)
+        piece = _parse_piece(source.text[start:end], file, start)
         if isinstance(piece, Diagnostic):
             diagnostics.append(piece)
         else:
@@ -71,14 +73,15 @@ def parse(source: Source, file: int = 0) -> tuple[list[Declaration], list[Diagno
     return declarations, diagnostics or [whole]
 
 
-def _parse_piece(text: str, file: int) -> list[Declaration] | Diagnostic:
+def _parse_piece(text: str, file: int, offset: int) -> list[Declaration] | Diagnostic:
     lark, builder = _machine()
     with _LOCK:
-        builder.file = file
+        builder.file, builder.offset = file, offset
         try:
-            return list(lark.parse(text).children)
+            return cast("list[Declaration]", lark.parse(text).children)
         except UnexpectedInput as error:
-            return _diagnose(error, text, file)
+            found = _diagnose(error, text, file)
+            return replace(found, span=Span(found.span.start + offset, found.span.end + offset, file))
         except LiteralError as error:
             return Diagnostic("bad-number", error.message, error.span, error.help)
 
@@ -90,23 +93,20 @@ def _pieces(text: str) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(text)], strict=True))
 
 
-def _blank(text: str) -> str:
-    """As many characters of white space, so that offsets stay true."""
-    return " " * len(text)
-
-
 def _diagnose(error: UnexpectedInput, text: str, file: int) -> Diagnostic:
     if isinstance(error, UnexpectedToken) and error.token.type != "$END":
         start, found = error.token.start_pos or 0, str(error.token)
         span = Span(start, start + len(found), file)
-        return Diagnostic("syntax-error", f"unexpected `{_short(found)}`", span, _expected(error.accepts or error.expected, text, start))
+        return Diagnostic(
+            "syntax-error", f"unexpected `{_short(found)}`", span, _expected(error.accepts or error.expected, text, start)
+        )
     if isinstance(error, (UnexpectedToken, UnexpectedEOF)):
         end = len(text.rstrip())
         accepted = error.accepts if isinstance(error, UnexpectedToken) else None
         span = Span(max(end - 1, 0), end, file)
-        return Diagnostic("syntax-error", "the text ends too early", span, _expected(accepted or error.expected, text, end))
+        return Diagnostic("syntax-error", "the text ends too early", span, _expected(set(accepted or error.expected), text, end))
     assert isinstance(error, UnexpectedCharacters)
-    at = error.pos_in_stream
+    at = error.pos_in_stream or 0
     message, help_ = _stray(text, at)
     return Diagnostic("syntax-error", message, Span(at, at + 1, file), help_ or _expected(error.allowed or set(), text, at))
 

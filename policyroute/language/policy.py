@@ -134,6 +134,11 @@ class Signal:
     words: str = ""  # of a match: for which set
     span: Span = field(compare=False, default=Span.NONE)
 
+    @property
+    def identifier(self) -> str:
+        """The name as a Python attribute; names are lower-case, so `HAS` can't collide."""
+        return "s_" + self.name.replace(" has ", "_HAS_")
+
 
 @dataclass(frozen=True, slots=True)
 class TextSet:
@@ -305,11 +310,13 @@ class Test:
 class Construct:
     """A checked declaration whose effect this version doesn't compute yet: named wherever it would matter.
 
-    `kind` is the language's word (`quota`, `sticky`, `on failure`, ...), `title` what a message calls it.
+    `kind` is the language's word (`quota`, `sticky`, `on failure`, ...), `title` what a message calls it, `detail` its
+    canonical content, so that the policy's digest covers it.
     """
 
     kind: str
     title: str
+    detail: str
     span: Span = field(compare=False, default=Span.NONE)
 
 
@@ -332,20 +339,3 @@ class Policy:
     tests: tuple[Test, ...]
     constructs: tuple[Construct, ...]
     digest: str
-
-    def read_signals(self) -> tuple[str, ...]:
-        """Signals that a decision can depend on, each once: conditions, limits, keys of splits and of `explore`."""
-        names = dict.fromkeys(name for condition in self.conditions() for name in reads(condition))
-        names |= dict.fromkeys(rule.target.key for rule in self.rules if isinstance(rule.target, Split))
-        if self.explore:
-            names[self.explore.key] = None
-        if any(REQUESTED in route.chain for rule in self.rules for route in rule.routes):
-            names[REQUESTED] = None
-        return tuple(names)
-
-    def conditions(self) -> Iterator[Expression]:
-        """Every condition that a decision evaluates: limits first, then rules."""
-        for forbid in self.forbids:
-            yield forbid.condition
-        for rule in self.rules:
-            yield rule.condition

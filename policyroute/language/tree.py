@@ -32,14 +32,15 @@ class LiteralError(Exception):
 
 
 class TreeBuilder(Transformer[Token, Any]):
-    """Builds syntax nodes; `file` is the number of the file being parsed."""
+    """Builds syntax nodes; `file` is the number of the file being parsed, `offset` where the parsed piece begins in it."""
 
     file = 0
+    offset = 0
 
     # -- leaves ----------------------------------------------------------------------------------------------------
 
     def span(self, token: Token) -> Span:
-        return Span(token.start_pos or 0, token.end_pos or 0, self.file)
+        return Span((token.start_pos or 0) + self.offset, (token.end_pos or 0) + self.offset, self.file)
 
     def word(self, token: Token) -> Leaf[str]:
         return Leaf(str(token), self.span(token))
@@ -77,7 +78,11 @@ class TreeBuilder(Transformer[Token, Any]):
         except ValueError:
             raise LiteralError(f"`{token}` is not a date", self.span(token), "write year, month and day: `2027-03-31`") from None
 
-    def value(self, token: Token) -> Leaf[str] | Leaf[int]:
+    def value(self, token: Token) -> Leaf[str | int]:
+        leaf: Leaf[Any] = self._literal(token)
+        return leaf
+
+    def _literal(self, token: Token) -> Leaf[Any]:
         match token.type:
             case "NUMBER":
                 return self.whole(token)

@@ -18,7 +18,20 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Literal as OneOf
 
-from policyroute.language.policy import NONE, BoolType, EnumType, IntType, KeyType, TextType, Type, Value
+from policyroute.language.policy import (
+    NONE,
+    Apply,
+    BoolType,
+    EnumType,
+    Expression,
+    IntType,
+    KeyType,
+    Literal,
+    Read,
+    TextType,
+    Type,
+    Value,
+)  # fmt: skip
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -53,45 +66,92 @@ SIGNALS: dict[str, SignalRow] = {
     row.name: row
     for row in (
         SignalRow(
-            "tokens", _TOKENS, 0, "input tokens of the whole request: all messages, tool definitions, tool calls and results",
-            "tokens > 3k", ("tokens", "input_tokens"), "messages",
+            "tokens",
+            _TOKENS,
+            0,
+            "input tokens of the whole request: all messages, tool definitions, tool calls and results",
+            "tokens > 3k",
+            ("tokens", "input_tokens"),
+            "messages",
         ),
         SignalRow("last_tokens", _TOKENS, 0, "tokens of the last user message", "last_tokens < 500", ("last_tokens",), "messages"),
         SignalRow(
-            "max_output", IntType(1, 1_000_000), 4_000, "the caller's output limit, or the default",
-            "tokens + max_output > 380k", ("max_output", "max_output_tokens"), absent="default",
+            "max_output",
+            IntType(1, 1_000_000),
+            4_000,
+            "the caller's output limit, or the default",
+            "tokens + max_output > 380k",
+            ("max_output", "max_output_tokens"),
+            absent="default",
         ),
         SignalRow("turns", _COUNT, 1, "user messages in the conversation", "turns >= 3", ("turns",), "messages"),
         SignalRow(
-            "steps", _COUNT, 0, "model calls with tool use since the last user message (agent loop depth)",
-            "steps >= 8", ("steps",), "messages",
+            "steps",
+            _COUNT,
+            0,
+            "model calls with tool use since the last user message (agent loop depth)",
+            "steps >= 8",
+            ("steps",),
+            "messages",
         ),
         SignalRow("tools", _COUNT, 0, "tools offered", "tools == 0", (), "tools"),
         SignalRow(
-            "tool", EnumType((NONE,), open=True), NONE,
+            "tool",
+            EnumType((NONE,), open=True),
+            NONE,
             "the name of the tool whose result ends the request, `none` where there is none",
-            "tool in (read_file, grep)", ("tool",), "messages",
+            "tool in (read_file, grep)",
+            ("tool",),
+            "messages",
         ),
-        SignalRow("tool_failed", _BOOL, False, "the last tool result reports an error", "tool_failed", ("tool_failed",), "messages"),
+        SignalRow(
+            "tool_failed", _BOOL, False, "the last tool result reports an error", "tool_failed", ("tool_failed",), "messages"
+        ),
         SignalRow("images", _BOOL, False, "the request holds pictures", "images", ("images",), "messages"),
         SignalRow("json", _BOOL, False, "structured output is asked for", "json", ("json",), "response_format", "default"),
         SignalRow("stream", _BOOL, False, "streaming is asked for", "stream", ("stream",), absent="default"),
         SignalRow("code", _BOOL, False, "there is code in the last user message", "code", ("code",), "messages"),
         SignalRow(
-            "requested", EnumType((), open=True), "", "the model that the caller asked for, found among the declared ones by name or id",
-            "requested is opus", ("requested", "requested_model", "model"),
+            "requested",
+            EnumType((), open=True),
+            "",
+            "the model that the caller asked for, found among the declared ones by name or id",
+            "requested is opus",
+            ("requested", "requested_model", "model"),
         ),
         SignalRow("hour", IntType(0, 23), 0, "hour of the request's timestamp in the policy's time zone", "hour >= 18", (), "ts"),
-        SignalRow("weekday", EnumType(WEEKDAYS), "mon", "day of the week of the request's timestamp", "weekday in (sat, sun)", (), "ts"),
         SignalRow(
-            "escalated", _BOOL, False, "the user asked for a better answer (header or metadata)",
-            "escalated", ("escalated",), absent="default",
+            "weekday", EnumType(WEEKDAYS), "mon", "day of the week of the request's timestamp", "weekday in (sat, sun)", (), "ts"
         ),
-        SignalRow("user", KeyType(), "", "who asks: only hashed, partitioned by, or reported", "split by user { 90% a, 10% b }", ("user", "user_id"), absent="default"),
-        SignalRow("team", KeyType(), "", "the caller's team", "budget cap { $50 per day by team then cheap }", ("team",), absent="default"),
         SignalRow(
-            "conversation", KeyType(), "", "the conversation that the request belongs to",
-            "explore 1% by conversation", ("conversation", "conversation_id"), absent="default",
+            "escalated",
+            _BOOL,
+            False,
+            "the user asked for a better answer (header or metadata)",
+            "escalated",
+            ("escalated",),
+            absent="default",
+        ),
+        SignalRow(
+            "user",
+            KeyType(),
+            "",
+            "who asks: only hashed, partitioned by, or reported",
+            "split by user { 90% a, 10% b }",
+            ("user", "user_id"),
+            absent="default",
+        ),
+        SignalRow(
+            "team", KeyType(), "", "the caller's team", "budget cap { $50 per day by team then cheap }", ("team",), absent="default"
+        ),
+        SignalRow(
+            "conversation",
+            KeyType(),
+            "",
+            "the conversation that the request belongs to",
+            "explore 1% by conversation",
+            ("conversation", "conversation_id"),
+            absent="default",
         ),
         SignalRow("prompt", TextType(), "", "all messages", "prompt has urgent", (), "messages"),
         SignalRow("last", TextType(), "", "the last user message", "last has faq", (), "messages"),
@@ -144,8 +204,15 @@ OPERATORS: dict[str, Operator] = {
         _infix("-", python.sub, "int", "difference", "tokens - last_tokens > 10k"),
         _infix("*", python.mul, "int", "product with a constant", "tokens > 2 * last_tokens"),
         Operator(
-            "in", ("enum",), "bool", lambda value, *members: value in members, "{0} in ({rest},)", "{0} IN ({rest})",
-            "is one of the members", "plan in (pro, enterprise)", True,
+            "in",
+            ("enum",),
+            "bool",
+            lambda value, *members: value in members,
+            "{0} in ({rest},)",
+            "{0} IN ({rest})",
+            "is one of the members",
+            "plan in (pro, enterprise)",
+            True,
         ),
     )
 }
@@ -153,4 +220,8 @@ OPERATORS: dict[str, Operator] = {
 COMPARISONS = ("<=", ">=", "==", "!=", "<", ">")
 
 # What a model can be unable to take: the ability's word in `can`, and the condition under which a request needs it.
-ABILITIES: dict[str, str] = {"tools": "tools > 0", "images": "images", "json": "json"}
+ABILITIES: dict[str, Expression] = {
+    "tools": Apply(">", (Read("tools"), Literal(0))),
+    "images": Read("images"),
+    "json": Read("json"),
+}

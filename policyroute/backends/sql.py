@@ -1,0 +1,282 @@
+"""A policy as DuckDB expressions over a relation with one column per signal.
+
+Columns are named as signals (`"prompt has urgent"` too). A column may be NULL where a trace doesn't know the value:
+SQL's three-valued logic then carries "unknown" through a condition, and a row whose decision depends on it gets the
+number of the place where it got stuck instead of a decision. On rows without NULL there is no third truth value.
+
+The numbers: `rule_no` counts from 0; a row that got stuck at rule n has -1 - n. `model_no` counts the policy's models
+from 0; NOBODY where no model is left or the rule refuses; STUCK where a limit of the chain is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from policyroute.language.decision import PARTS
+from policyroute.language.limits import blocked, reachable, routes
+from policyroute.language.policy import (
+    FALSE,
+    REQUESTED,
+    TRUE,
+    Apply,
+    Chain,
+    Expression,
+    Literal,
+    Policy,
+    Read,
+    Refuse,
+    Split,
+    reads,
+)  # fmt: skip
+from policyroute.language.vocabulary import OPERATORS
+
+NOBODY = -1
+STUCK = -2
+
+
+def quoted(name: str) -> str:
+    """An identifier in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: object) -> str:
+    """A constant: whole number, boolean or text. Texts with NUL don't occur in policies or names."""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int):
+        return f"CAST({value} AS BIGINT)"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def expression(node: Expression) -> str:
+    """A condition or number as SQL, fully parenthesised."""
+    match node:
+        case Literal(value):
+            return literal(value)
+        case Read(signal):
+            return quoted(signal)
+        case Apply(operator, arguments):
+            written = [expression(argument) for argument in arguments]
+            template = OPERATORS[operator].sql
+            if "{" not in template:
+                return f"({template.join(written)})"
+            return f"({template.format(*written, rest=', '.join(written[1:]))})"
+
+
+def draw(parts: Sequence[str], key: str) -> str:
+    """`language.decision.draw` of constant parts and the key column, as SQL."""
+    salt = literal("\x1f".join(parts) + "\x1f")
+    return f"CAST('0x' || left(md5({salt} || {quoted(key)}), 15) AS BIGINT)"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Columns that can be computed once the columns before exist: name to SQL."""
+
+    columns: dict[str, str]
+
+
+class Query:
+    """The decision of `policy` as steps of SELECTs.
+
+    `unknown` names the signals that may be NULL in the relation. `full` adds what only a row-by-row output needs:
+    `chain` (model names joined by commas), `arm`, `propensity`, `explored`; without it only what money needs is computed.
+    """
+
+    def __init__(self, policy: Policy, *, unknown: Collection[str] = (), full: bool = True) -> None:
+        self.policy = policy
+        self.unknown = frozenset(unknown)
+        self.full = full
+        self.numbers = {name: number for number, name in enumerate(policy.models)}
+        self.limits = {model: blocked(policy, model) for model in reachable(policy)}
+        self.routes = routes(policy)
+
+    def over(self, relation: str) -> str:
+        """`SELECT *` of `relation` with the decision's columns added."""
+        for step in self.steps():
+            added = ", ".join(f"{sql} AS {name}" for name, sql in step.columns.items())
+            relation = f"(SELECT *, {added} FROM {relation})"
+        return f"SELECT * FROM {relation}"
+
+    def steps(self) -> list[Step]:
+        """The steps in order; the last one's names are the decision."""
+        first = {"rule_no": self._rule()}
+        second = {"arm": self._arm()}
+        if not self.policy.explore:
+            third = {"model_no": self._per_route(self._first_model)}
+            if self.full:
+                third |= {"chain": self._per_route(self._chain), "explored": "FALSE", "propensity": self._propensity()}
+            return [Step(first), Step(second), Step(third)]
+        found = {"left_chain": self._per_route(self._chain), "first_no": self._per_route(self._first_model)}
+        counted = {"others": "CASE WHEN first_no < 0 THEN 0 ELSE length(left_chain) - length(replace(left_chain, ',', '')) END"}
+        explored = {"explored": self._explored()}
+        return [Step(first), Step(second), Step(found), Step(counted), Step(explored), Step(self._reordered())]
+
+    def alone(self) -> dict[str, str]:
+        """Each rule's condition for itself: "matches alone" beside "takes in order"."""
+        return {rule.name: expression(rule.condition) for rule in self.policy.rules}
+
+    def shadows(self) -> dict[str, str]:
+        """Each shadow rule: whether it would have taken the row, standing above the rule that decides."""
+        return {
+            rule.name: f"({expression(rule.condition)} AND rule_no > {number})"
+            for number, rule in enumerate(self.policy.rules)
+            if rule.shadow
+        }
+
+    # -- rule and arm --------------------------------------------------------------------------------------------------
+
+    def _may_be_null(self, node: Expression) -> bool:
+        return not self.unknown.isdisjoint(reads(node))
+
+    def _rule(self) -> str:
+        whens: list[str] = []
+        for number, rule in enumerate(self.policy.rules):
+            if rule.shadow:
+                continue
+            if rule.condition == TRUE:
+                return f"CAST(CASE {' '.join(whens)} ELSE {number} END AS SMALLINT)" if whens else f"CAST({number} AS SMALLINT)"
+            whens.append(f"WHEN {expression(rule.condition)} THEN {number}")
+            if self._may_be_null(rule.condition):
+                whens.append(f"WHEN {expression(rule.condition)} IS NULL THEN {-1 - number}")
+        raise AssertionError("a checked policy ends in `otherwise`")
+
+    def _arm(self) -> str:
+        whens: list[str] = []
+        for number, rule in enumerate(self.policy.rules):
+            if isinstance(rule.target, Split) and not rule.shadow:
+                key = quoted(rule.target.key)
+                drawn = f"CASE WHEN {key} = '' THEN 0 ELSE {draw((self.policy.name, rule.name), rule.target.key)} % {PARTS} END"
+                whens.append(f"WHEN {number} THEN {_thresholds(drawn, [arm.share for arm in rule.target.arms])}")
+        return f"CAST(CASE rule_no {' '.join(whens)} ELSE -1 END AS SMALLINT)" if whens else "CAST(-1 AS SMALLINT)"
+
+    # -- chains --------------------------------------------------------------------------------------------------------
+
+    def _per_route(self, of: Callable[[Chain], str]) -> str:
+        """One expression that asks `of` for the chain of the route that the row takes. Equal chains are asked once."""
+        places: dict[Chain, list[tuple[int, int]]] = {}
+        for number, arm, route in self.routes:
+            places.setdefault(route.chain, []).append((number, arm))
+        whens = [f"WHEN {self._at(taken)} THEN {of(chain)}" for chain, taken in places.items()]
+        return f"CASE {' '.join(whens)} ELSE {of(())} END" if whens else of(())
+
+    def _at(self, places: list[tuple[int, int]]) -> str:
+        plain = [str(number) for number, arm in places if arm < 0]
+        tests = [f"rule_no IN ({', '.join(plain)})"] if plain else []
+        tests += [f"(rule_no = {number} AND arm = {arm})" for number, arm in places if arm >= 0]
+        return "(" + " OR ".join(tests) + ")"
+
+    def _usable(self, chain: Chain) -> list[tuple[str, Expression]]:
+        """Models in order, each with the condition under which it is in the chain that is left."""
+        found: list[tuple[str, Expression]] = []
+        for place, name in enumerate(chain):
+            if name != REQUESTED:
+                conditions = () if REQUESTED not in chain[:place] else (_is_not_requested(name),)
+                found.append((name, _all(*conditions, _not(self.limits[name]))))
+                continue
+            for model, limit in self.limits.items():
+                if model not in chain[:place]:
+                    found.append((model, _all(_is_requested(model), _not(limit))))
+        return found
+
+    def _first_model(self, chain: Chain) -> str:
+        whens: list[str] = []
+        for name, condition in self._usable(chain):
+            if condition == TRUE:
+                return (
+                    f"CAST(CASE {' '.join(whens)} ELSE {self.numbers[name]} END AS SMALLINT)"
+                    if whens
+                    else f"CAST({self.numbers[name]} AS SMALLINT)"
+                )
+            written = expression(condition)
+            whens.append(f"WHEN {written} THEN {self.numbers[name]}")
+            if self._may_be_null(condition):
+                whens.append(f"WHEN {written} IS NULL THEN {STUCK}")
+        return f"CAST(CASE {' '.join(whens)} ELSE {NOBODY} END AS SMALLINT)" if whens else f"CAST({NOBODY} AS SMALLINT)"
+
+    def _chain(self, chain: Chain) -> str:
+        if not chain:
+            return "''"
+        usable = self._usable(chain)
+        parts = [
+            literal(name) if condition == TRUE else f"CASE WHEN {expression(condition)} THEN {literal(name)} END"
+            for name, condition in usable
+        ]
+        unknown = [f"({expression(condition)}) IS NULL" for _, condition in usable if self._may_be_null(condition)]
+        joined = f"concat_ws(',', {', '.join(parts)})"
+        return f"CASE WHEN {' OR '.join(unknown)} THEN NULL ELSE {joined} END" if unknown else joined
+
+    # -- exploration and propensity --------------------------------------------------------------------------------------
+
+    def _explored(self) -> str:
+        assert self.policy.explore is not None
+        key = self.policy.explore.key
+        drawn = f"{draw((self.policy.name, 'explore'), key)} % {PARTS}"
+        return f"coalesce(others > 0 AND {quoted(key)} <> '' AND {drawn} < {self.policy.explore.share}, FALSE)"
+
+    def _reordered(self) -> dict[str, str]:
+        assert self.policy.explore is not None
+        names = "string_split(left_chain, ',')"
+        other = f"(2 + {draw((self.policy.name, 'explore model'), self.policy.explore.key)} % others)"
+        number = " ".join(f"WHEN {literal(name)} THEN {number}" for name, number in self.numbers.items())
+        stuck = f"WHEN left_chain IS NULL THEN {STUCK} " if self.unknown else ""
+        columns = {
+            "model_no": f"CAST(CASE {stuck}WHEN explored THEN CASE {names}[{other}] {number} END ELSE first_no END AS SMALLINT)"
+        }
+        if self.full:
+            rest = f"list_concat({names}[1:{other} - 1], {names}[{other} + 1:])"
+            columns["chain"] = (
+                f"CASE WHEN explored THEN concat_ws(',', {names}[{other}], array_to_string({rest}, ',')) ELSE left_chain END"
+            )
+            columns["propensity"] = self._propensity()
+        return columns
+
+    def _propensity(self) -> str:
+        shares = [
+            f"WHEN rule_no = {number} AND arm = {arm} THEN {made.share}"
+            for number, rule in enumerate(self.policy.rules)
+            if isinstance(rule.target, Split) and not rule.shadow
+            for arm, made in enumerate(rule.target.arms)
+        ]
+        share = f"CASE {' '.join(shares)} ELSE {PARTS} END" if shares else str(PARTS)
+        plain = f"CAST({share} AS DOUBLE) / {PARTS}"
+        if self.policy.explore is None:
+            return plain
+        part, key = self.policy.explore.share, quoted(self.policy.explore.key)
+        return (
+            f"CASE WHEN others = 0 OR {key} = '' THEN {plain}"
+            f" WHEN explored THEN CAST(({share}) * {part} AS DOUBLE) / CAST({PARTS * PARTS} * others AS DOUBLE)"
+            f" ELSE CAST(({share}) * {PARTS - part} AS DOUBLE) / {PARTS * PARTS} END"
+        )
+
+    # -- names -----------------------------------------------------------------------------------------------------------
+
+    def refusals(self) -> dict[int, str]:
+        """The messages of rules that refuse, by rule number."""
+        return {number: rule.target.message for number, rule in enumerate(self.policy.rules) if isinstance(rule.target, Refuse)}
+
+
+def _thresholds(drawn: str, shares: list[int]) -> str:
+    whens, upto = [], 0
+    for arm, share in enumerate(shares[:-1]):
+        upto += share
+        whens.append(f"WHEN {drawn} < {upto} THEN {arm}")
+    return f"CASE {' '.join(whens)} ELSE {len(shares) - 1} END" if whens else "0"
+
+
+def _is_requested(model: str) -> Expression:
+    return Apply("in", (Read(REQUESTED), Literal(model)))
+
+
+def _is_not_requested(model: str) -> Expression:
+    return Apply("not", (_is_requested(model),))
+
+
+def _not(condition: Expression) -> Expression:
+    return TRUE if condition == FALSE else Apply("not", (condition,))
+
+
+def _all(*conditions: Expression) -> Expression:
+    kept = tuple(condition for condition in conditions if condition != TRUE)
+    return TRUE if not kept else kept[0] if len(kept) == 1 else Apply("and", kept)

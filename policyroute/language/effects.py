@@ -1,0 +1,143 @@
+"""State, failure and escalation: checked here in full; their effects are computed by the floors above.
+
+Each becomes a `Construct`: its word, its title, and its canonical content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from policyroute.language import syntax
+from policyroute.language.declarations import Targets
+from policyroute.language.diagnostics import did_you_mean
+from policyroute.language.expressions import ExpressionChecker, Scope
+from policyroute.language.policy import Construct, EnumType, KeyType, Signal
+from policyroute.language.source import Span
+
+CAUSES = ("timeout", "connection")
+
+
+@dataclass
+class Effects:
+    """Checks the declarations that act after, or beside, the rules."""
+
+    scope: Scope
+    targets: Targets
+
+    def check(self, node: syntax.Declaration) -> Construct | None:
+        """The construct that `node` declares, or None where it is no such declaration."""
+        checks: dict[type, tuple[Callable[[Any], None], Callable[[Any], tuple[str, str, Span]]]] = {
+            syntax.Sticky: (self._sticky, lambda n: ("sticky", f"sticky by {n.key.value}", n.key.span)),
+            syntax.Limit: (self._limit, lambda n: (n.kind, f"{n.kind} {n.name.value}", n.name.span)),
+            syntax.OnFailure: (self._on_failure, lambda n: (n.kind, n.kind, n.span)),
+            syntax.Escalate: (
+                self._escalate,
+                lambda n: ("escalate", f"escalate {', '.join(t.value for t in n.tiers)}", n.tiers[0].span),
+            ),
+            syntax.Classifier: (self._classifier, lambda n: ("classifier", f"classifier {n.name.value}", n.name.span)),
+        }
+        if type(node) not in checks:
+            return None
+        checker, describe = checks[type(node)]
+        checker(node)
+        kind, title, span = describe(node)
+        return Construct(kind, title, canonical(node), span)
+
+    def key(self, name: syntax.Name) -> str:
+        """A key signal's name; anything else is reported."""
+        signal = self.scope.signals.get(name.value)
+        if signal is None or not isinstance(signal.type, KeyType):
+            keys = [s.name for s in self.scope.signals.values() if isinstance(s.type, KeyType)]
+            help_ = (
+                did_you_mean(name.value, keys)
+                or f"keys are {', '.join(f'`{key}`' for key in keys)}; declare another one as `signal NAME : key`"
+            )
+            self.scope.report("unknown-key", f"`{name.value}` is not a key", name.span, help_)
+        return name.value
+
+    def _sticky(self, node: syntax.Sticky) -> None:
+        self.key(node.key)
+        if node.mode == "never downgrade" and not self.targets.order:
+            self.scope.report(
+                "order-missing", "`never downgrade` needs an order of tiers", node.key.span, "rank them: `order cheap < premium`"
+            )
+
+    def _limit(self, node: syntax.Limit) -> None:
+        self.key(node.key)
+        self.targets.expand(node.of, requested=False)
+        if node.amount.value <= 0:
+            self.scope.report(
+                "bad-limit", f"the {node.kind} allows nothing", node.amount.span, "`forbid` is for what is never allowed"
+            )
+        if node.condition is not None:
+            ExpressionChecker(self.scope).condition(node.condition)
+        if isinstance(node.target, syntax.Chain):
+            self.targets.expand((node.target.first, *node.target.fallback))
+        elif isinstance(node.target, syntax.Split):
+            self.scope.report(
+                "bad-limit", f"a {node.kind} can't overflow into a split", node.target.span, "name a tier, a model or `refuse`"
+            )
+
+    def _on_failure(self, node: syntax.OnFailure) -> None:
+        items = self.targets.items(node.items)
+        for cause in items["retry"][1] if "retry" in items else ():
+            known = cause.value in CAUSES or (cause.value.isdigit() and 400 <= int(cause.value) <= 599)
+            if not known:
+                help_ = did_you_mean(cause.value, CAUSES) or "causes are status codes from 400 to 599, `timeout` and `connection`"
+                self.scope.report("bad-failure-clause", f"nothing fails as `{cause.value}`", cause.span, help_)
+
+    def _escalate(self, node: syntax.Escalate) -> None:
+        for tier in node.tiers:
+            if tier.value not in self.targets.tiers:
+                self.targets.expand((tier,), requested=False)
+            if tier.value not in self.targets.order:
+                self.scope.report(
+                    "order-missing",
+                    f"`order` doesn't rank `{tier.value}`",
+                    tier.span,
+                    "rank it, so that `up` has a meaning: `order cheap < premium`",
+                )
+        ExpressionChecker(self.scope, answer=True).condition(node.condition)
+
+    def _classifier(self, node: syntax.Classifier) -> None:
+        items = self.targets.items(node.items)
+        for wanted in ("ask", "prompt", "on failure"):
+            if wanted not in items:
+                self.scope.report(
+                    "classifier-incomplete",
+                    f"`{node.name.value}` lacks `{wanted}`",
+                    node.name.span,
+                    'it needs `ask MODEL`, `prompt "..."` and `on failure MEMBER`',
+                )
+        if "ask" in items:
+            self.targets.expand((items["ask"][0],), requested=False)
+        failed = items.get("on failure")
+        members = [member.value for member in node.members]
+        if failed is not None and failed.value not in members:
+            help_ = did_you_mean(failed.value, members) or f"its members are {', '.join(f'`{m}`' for m in members)}"
+            self.scope.report("unknown-member", f"`{node.name.value}` has no member `{failed.value}`", failed.span, help_)
+
+
+def classifier_signal(node: syntax.Classifier) -> Signal:
+    """The signal that a classifier answers; its default is the member taken on failure."""
+    members = tuple(dict.fromkeys(member.value for member in node.members))
+    failed = next((item.value.value for item in node.items if item.key == "on failure"), members[0])  # type: ignore[attr-defined]
+    return Signal(
+        node.name.value, EnumType(members), failed if failed in members else members[0], "classifier", span=node.name.span
+    )
+
+
+def canonical(value: Any) -> str:
+    """A value's content without places: equal for two policies that mean the same, whatever their layout."""
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = (f"{f.name}={canonical(getattr(value, f.name))}" for f in fields(value) if f.compare and f.name != "span")
+        return f"{type(value).__name__}({','.join(inner)})"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{canonical(key)}:{canonical(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(canonical(item) for item in value) + "]"
+    if isinstance(value, frozenset):
+        return "{" + ",".join(sorted(canonical(item) for item in value)) + "}"
+    return repr(value)
