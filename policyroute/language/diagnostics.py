@@ -7,7 +7,7 @@ demands that the corpus provokes each one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 
@@ -46,6 +46,11 @@ class Diagnostic:
     def number(self) -> str:
         """The short number of the code, `PR101`."""
         return CODES[self.code].number
+
+    def moved(self, files: int) -> Diagnostic:
+        """The same diagnostic where `files` sources stand before its own."""
+        labels = tuple(replace(label, span=replace(label.span, file=label.span.file + files)) for label in self.labels)
+        return replace(self, span=replace(self.span, file=self.span.file + files), labels=labels)
 
 
 class PolicyError(Exception):

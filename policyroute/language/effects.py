@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from policyroute.language import syntax
@@ -17,6 +18,8 @@ from policyroute.language.policy import Construct, EnumType, KeyType, Signal
 from policyroute.language.source import Span
 
 CAUSES = ("timeout", "connection")
+SHARES = 10_000
+ABOUT = ("prompt", "last", "system")
 
 
 @dataclass
@@ -82,23 +85,29 @@ class Effects:
 
     def _on_failure(self, node: syntax.OnFailure) -> None:
         items = self.targets.items(node.items)
+        self._on_stream_failure(items)
         for cause in items["retry"][1] if "retry" in items else ():
-            known = cause.value in CAUSES or (cause.value.isdigit() and 400 <= int(cause.value) <= 599)
+            known = cause.value in CAUSES or (len(cause.value) == 3 and "400" <= cause.value <= "599")
             if not known:
                 help_ = did_you_mean(cause.value, CAUSES) or "causes are status codes from 400 to 599, `timeout` and `connection`"
                 self.scope.report("bad-failure-clause", f"nothing fails as `{cause.value}`", cause.span, help_)
 
+    def _on_stream_failure(self, items: dict[str, Any]) -> None:
+        share = items["before"][0] if "before" in items else None
+        if share is not None and share.value > SHARES:
+            help_ = "the share is of the answer that was expected: `before 20% restart`"
+            self.scope.report("bad-failure-clause", "an answer has no more than 100 %", share.span, help_)
+
     def _escalate(self, node: syntax.Escalate) -> None:
         for tier in node.tiers:
-            if tier.value not in self.targets.tiers:
-                self.targets.expand((tier,), requested=False)
+            if not self.targets.expand((tier,), requested=False) and tier.value not in self.targets.tiers:
+                continue
             if tier.value not in self.targets.order:
-                self.scope.report(
-                    "order-missing",
-                    f"`order` doesn't rank `{tier.value}`",
-                    tier.span,
-                    "rank it, so that `up` has a meaning: `order cheap < premium`",
+                ranked = tier.value in self.targets.tiers
+                help_ = (
+                    "rank it, so that `up` has a meaning: `order cheap < premium`" if ranked else "escalation goes up from tiers"
                 )
+                self.scope.report("order-missing", f"`order` doesn't rank `{tier.value}`", tier.span, help_)
         ExpressionChecker(self.scope, answer=True).condition(node.condition)
 
     def _classifier(self, node: syntax.Classifier) -> None:
@@ -112,12 +121,21 @@ class Effects:
                     'it needs `ask MODEL`, `prompt "..."` and `on failure MEMBER`',
                 )
         if "ask" in items:
-            self.targets.expand((items["ask"][0],), requested=False)
+            self._asked(*items["ask"])
+        for number, member in enumerate(node.members):
+            if member.value in [other.value for other in node.members[:number]]:
+                self.scope.report("duplicate-name", f"`{member.value}` stands there twice", member.span, "name it once")
         failed = items.get("on failure")
         members = [member.value for member in node.members]
         if failed is not None and failed.value not in members:
             help_ = did_you_mean(failed.value, members) or f"its members are {', '.join(f'`{m}`' for m in members)}"
             self.scope.report("unknown-member", f"`{node.name.value}` has no member `{failed.value}`", failed.span, help_)
+
+    def _asked(self, model: syntax.Name, about: Any) -> None:
+        self.targets.expand((model,), requested=False)
+        if about is not None and isinstance(about.value, str) and about.value not in ABOUT:
+            help_ = did_you_mean(about.value, ABOUT) or "texts are `prompt`, `last` and `system`; or `about last 3 messages`"
+            self.scope.report("not-a-text", f"a classifier is asked about a text, and `{about.value}` is none", about.span, help_)
 
 
 def classifier_signal(node: syntax.Classifier) -> Signal:
@@ -131,13 +149,20 @@ def classifier_signal(node: syntax.Classifier) -> Signal:
 
 def canonical(value: Any) -> str:
     """A value's content without places: equal for two policies that mean the same, whatever their layout."""
-    if is_dataclass(value) and not isinstance(value, type):
-        inner = (f"{f.name}={canonical(getattr(value, f.name))}" for f in fields(value) if f.compare and f.name != "span")
-        return f"{type(value).__name__}({','.join(inner)})"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{canonical(key)}:{canonical(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ",".join(canonical(item) for item in value) + "]"
-    if isinstance(value, frozenset):
-        return "{" + ",".join(sorted(canonical(item) for item in value)) + "}"
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return repr(value)
+    if kind is tuple or kind is list:
+        return f"[{','.join([canonical(item) for item in value])}]"
+    if kind is dict:
+        return "{" + ",".join([f"{key!r}:{canonical(item)}" for key, item in value.items()]) + "}"
+    if kind is frozenset:
+        return f"{{{','.join(sorted(canonical(item) for item in value))}}}"
+    if is_dataclass(kind):
+        return f"{kind.__name__}({','.join([canonical(getattr(value, name)) for name in _content(kind)])})"
     return repr(value)
+
+
+@cache
+def _content(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.compare and field.name != "span")

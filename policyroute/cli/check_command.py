@@ -1,0 +1,37 @@
+"""`policyroute check`: read policies and say what is wrong with them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from policyroute.cli.common import FOUND, policy_files, read_policy
+from policyroute.language.diagnostics import Diagnostic
+from policyroute.language.source import Source
+from policyroute.render.diagnostics import FORMATS
+
+
+@click.command(name="check")
+@click.argument("files", nargs=-1)
+@click.option(
+    "--output-format", type=click.Choice(list(FORMATS)), default="full", show_default=True, help="How findings are printed."
+)
+def command(files: tuple[str, ...], output_format: str) -> None:
+    """Read policies and say what is wrong with them.
+
+    FILES are `.route` files or folders; without any, the configured policies or those in `policies/`.
+    Exit code 1 where something was found.
+    """
+    sources: list[Source] = []
+    found: list[Diagnostic] = []
+    paths = policy_files(files)
+    for path in paths:
+        checked = read_policy(path, library=True)
+        found += [diagnostic.moved(len(sources)) for diagnostic in checked.diagnostics]
+        sources += checked.sources
+    click.echo(FORMATS[output_format](found, sources), nl=False)
+    if output_format == "full":
+        names = f"{len(paths)} {'policy' if len(paths) == 1 else 'policies'}"
+        click.secho(f"{names}: {len(found)} found" if found else f"{names}: nothing found", err=True)
+    sys.exit(FOUND if found else 0)

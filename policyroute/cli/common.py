@@ -1,0 +1,128 @@
+"""What commands share: finding policies, loading them, failing with a place, a reason and a remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from policyroute.language.load import Checked, check_file
+from policyroute.language.policy import Policy
+from policyroute.render.diagnostics import FORMATS
+
+FOUND, CANNOT = 1, 2
+
+
+class CannotRun(click.ClickException):
+    """The command can't do its work: exit code 2."""
+
+    exit_code = CANNOT
+
+    def __init__(self, message: str, help_: str = "") -> None:
+        super().__init__(message)
+        self.help = help_
+
+    def show(self, file: Any = None) -> None:
+        click.secho("error", fg="red", bold=True, nl=False, err=True)
+        click.echo(f": {self.message}", err=True)
+        if self.help:
+            click.echo(f"  = help: {self.help}", err=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """`policyroute.toml`, or `[tool.policyroute]` of `pyproject.toml`: the nearest one from the working folder upwards."""
+
+    folder: Path
+    values: dict[str, Any]
+
+    def policies(self) -> list[Path]:
+        """The policies named by the file, else those in the folder `policies/` beside it."""
+        named = self.values.get("policy", self.values.get("policies"))
+        if named is not None:
+            names = [named] if isinstance(named, str) else list(named)
+            return [self.folder / name for name in names]
+        return sorted((self.folder / "policies").glob("*.route"))
+
+
+def config(start: Path | None = None) -> Config:
+    """The configuration that holds in `start` (default: the working folder); an empty one where there is no file."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        for name, keys in (("policyroute.toml", ()), ("pyproject.toml", ("tool", "policyroute"))):
+            values = _table(folder / name, keys)
+            if values is not None:
+                return Config(folder, values)
+    return Config(here, {})
+
+
+def _table(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found: Any = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CannotRun(f"{path.name} is not valid TOML: {error}") from None
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def shown(path: Path) -> Path:
+    """`path` as a user would write it: relative to the working folder where it lies below it."""
+    absolute, here = path.resolve(), Path.cwd().resolve()
+    return absolute.relative_to(here) if absolute.is_relative_to(here) else path
+
+
+def policy_files(given: Sequence[str]) -> list[Path]:
+    """The `.route` files named on the command line (folders give theirs), else those of the configuration."""
+    found: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if not path.exists():
+            raise CannotRun(f"there is no file `{name}`", "give a `.route` file or a folder that holds some")
+        found += sorted(path.rglob("*.route")) if path.is_dir() else [path]
+    found = found or ([] if given else [shown(path) for path in config().policies()])
+    if not found:
+        raise CannotRun("there is no policy here", "name a `.route` file, or put one into `policies/`")
+    return found
+
+
+def one_policy(given: str | None) -> Path:
+    """The policy to work with: the one named, else the one of the configuration or the only one in `policies/`."""
+    if given:
+        return policy_files([given])[0]
+    found = policy_files([])
+    if len(found) > 1:
+        names = ", ".join(path.as_posix() for path in found)
+        raise CannotRun(
+            f"there are {len(found)} policies: {names}", 'say which: `--policy FILE`, or `policy = "FILE"` in policyroute.toml'
+        )
+    return found[0]
+
+
+def read_policy(path: Path, *, library: bool = False) -> Checked:
+    """Read and check a policy file; a file that can't be read ends the command."""
+    try:
+        return check_file(path, library=library)
+    except (OSError, ValueError) as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+        raise CannotRun(f"`{path}` can't be read: {reason}", "a policy is a UTF-8 text file") from None
+
+
+def loaded(path: Path) -> Policy:
+    """The policy in `path`. Its errors are shown on stderr and end the command with exit code 2."""
+    checked = read_policy(path)
+    if checked.failed:
+        fail_with(checked, path)
+    return checked.policy
+
+
+def fail_with(checked: Checked, path: Path) -> NoReturn:
+    """Show a policy's diagnostics on stderr and stop: what doesn't load can't be used."""
+    click.echo(FORMATS["full"](checked.diagnostics, checked.sources), err=True)
+    raise CannotRun(f"`{path}` has {len(checked.diagnostics)} errors and was not loaded")
