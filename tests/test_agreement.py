@@ -1,6 +1,6 @@
 """One meaning, many readings: reference, live (with and without bounds) and SQL decide the same for generated policies.
 
-One example is a policy with 25 requests; 100 examples make 2,500 cases. `--hypothesis-profile=long` makes 125,000.
+One example is a policy with 25 requests; 120 examples make 3,000 cases. `--hypothesis-profile=long` makes 125,000.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyroute.backends.live import COSTLY, compile_policy
-from policyroute.backends.sql import NOBODY, Query
+from policyroute.backends.sql import ARM, CHAIN, EXPLORED, MODEL, NOBODY, PROPENSITY, RULE, Query
 from policyroute.language import Policy
 from policyroute.language.decision import NO_MODEL, Decision
 from policyroute.language.policy import BoolType, IntType, Value
@@ -41,7 +41,7 @@ def by_sql(policy: Policy, rows: Sequence[Mapping[str, Value]]) -> list[Decision
     shadow_columns = ", ".join(f"CASE WHEN {sql} THEN '{name}' END" for name, sql in shadows.items())
     shadow = f"concat_ws(',', {shadow_columns})" if shadows else "''"
     found = CONNECTION.sql(
-        f"SELECT rule_no, chain, arm, propensity, explored, model_no, {shadow} FROM ({query.over(relation(policy, rows))}) ORDER BY row"
+        f"SELECT {RULE}, {CHAIN}, {ARM}, {PROPENSITY}, {EXPLORED}, {MODEL}, {shadow} FROM ({query.over(relation(policy, rows))}) ORDER BY row"
     ).fetchall()
     return [_decision(policy, query.refusals(), *row) for row in found]
 
@@ -102,7 +102,7 @@ def test_unknown_signals_never_decide(data: st.DataObject) -> None:
     )
     query = Query(policy, unknown=[hidden])
     ((rule, model, chain),) = CONNECTION.sql(
-        f"SELECT rule_no, model_no, chain FROM ({query.over(relation(policy, [{**row, hidden: None}]))})"
+        f"SELECT {RULE}, {MODEL}, {CHAIN} FROM ({query.over(relation(policy, [{**row, hidden: None}]))})"
     ).fetchall()
     others = data.draw(st.lists(strategies.values(policy), min_size=8, max_size=8))
     decided = [decide(policy, {**row, hidden: other[hidden]}) for other in [row, *others]]

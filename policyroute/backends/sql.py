@@ -4,7 +4,7 @@ Columns are named as signals (`"prompt has urgent"` too). A column may be NULL w
 SQL's three-valued logic then carries "unknown" through a condition, and a row whose decision depends on it gets the
 number of the place where it got stuck instead of a decision. On rows without NULL there is no third truth value.
 
-The numbers: `rule_no` counts from 0; a row that got stuck at rule n has -1 - n. `model_no` counts the policy's models
+The numbers: RULE counts from 0; a row that got stuck at rule n has -1 - n. MODEL counts the policy's models
 from 0; NOBODY where no model is left or the rule refuses; STUCK where a limit of the chain is unknown.
 """
 
@@ -33,6 +33,10 @@ from policyroute.language.vocabulary import OPERATORS
 
 NOBODY = -1
 STUCK = -2
+
+# The decision's columns. No signal can be named with a `$`.
+RULE, ARM, MODEL, CHAIN, PROPENSITY, EXPLORED = '"$rule"', '"$arm"', '"$model"', '"$chain"', '"$propensity"', '"$explored"'
+_LEFT, _FIRST, _OTHERS = '"$left"', '"$first"', '"$others"'
 
 
 def quoted(name: str) -> str:
@@ -81,7 +85,7 @@ class Query:
     """The decision of `policy` as steps of SELECTs.
 
     `unknown` names the signals that may be NULL in the relation. `full` adds what only a row-by-row output needs:
-    `chain` (model names joined by commas), `arm`, `propensity`, `explored`; without it only what money needs is computed.
+    CHAIN (model names joined by commas), PROPENSITY, EXPLORED; without it only what money needs is computed.
     """
 
     def __init__(self, policy: Policy, *, unknown: Collection[str] = (), full: bool = True) -> None:
@@ -101,16 +105,16 @@ class Query:
 
     def steps(self) -> list[Step]:
         """The steps in order; the last one's names are the decision."""
-        first = {"rule_no": self._rule()}
-        second = {"arm": self._arm()}
+        first = {RULE: self._rule()}
+        second = {ARM: self._arm()}
         if not self.policy.explore:
-            third = {"model_no": self._per_route(self._first_model)}
+            third = {MODEL: self._per_route(self._first_model)}
             if self.full:
-                third |= {"chain": self._per_route(self._chain), "explored": "FALSE", "propensity": self._propensity()}
+                third |= {CHAIN: self._per_route(self._chain), EXPLORED: "FALSE", PROPENSITY: self._propensity()}
             return [Step(first), Step(second), Step(third)]
-        found = {"left_chain": self._per_route(self._chain), "first_no": self._per_route(self._first_model)}
-        counted = {"others": "CASE WHEN first_no < 0 THEN 0 ELSE length(left_chain) - length(replace(left_chain, ',', '')) END"}
-        explored = {"explored": self._explored()}
+        found = {_LEFT: self._per_route(self._chain), _FIRST: self._per_route(self._first_model)}
+        counted = {_OTHERS: f"CASE WHEN {_FIRST} < 0 THEN 0 ELSE length({_LEFT}) - length(replace({_LEFT}, ',', '')) END"}
+        explored = {EXPLORED: self._explored()}
         return [Step(first), Step(second), Step(found), Step(counted), Step(explored), Step(self._reordered())]
 
     def alone(self) -> dict[str, str]:
@@ -120,7 +124,7 @@ class Query:
     def shadows(self) -> dict[str, str]:
         """Each shadow rule: whether it would have taken the row, standing above the rule that decides."""
         return {
-            rule.name: f"({expression(rule.condition)} AND rule_no > {number})"
+            rule.name: f"({expression(rule.condition)} AND {RULE} > {number})"
             for number, rule in enumerate(self.policy.rules)
             if rule.shadow
         }
@@ -149,7 +153,7 @@ class Query:
                 key = quoted(rule.target.key)
                 drawn = f"CASE WHEN {key} = '' THEN 0 ELSE {draw((self.policy.name, rule.name), rule.target.key)} % {PARTS} END"
                 whens.append(f"WHEN {number} THEN {_thresholds(drawn, [arm.share for arm in rule.target.arms])}")
-        return f"CAST(CASE rule_no {' '.join(whens)} ELSE -1 END AS SMALLINT)" if whens else "CAST(-1 AS SMALLINT)"
+        return f"CAST(CASE {RULE} {' '.join(whens)} ELSE -1 END AS SMALLINT)" if whens else "CAST(-1 AS SMALLINT)"
 
     # -- chains --------------------------------------------------------------------------------------------------------
 
@@ -163,8 +167,8 @@ class Query:
 
     def _at(self, places: list[tuple[int, int]]) -> str:
         plain = [str(number) for number, arm in places if arm < 0]
-        tests = [f"rule_no IN ({', '.join(plain)})"] if plain else []
-        tests += [f"(rule_no = {number} AND arm = {arm})" for number, arm in places if arm >= 0]
+        tests = [f"{RULE} IN ({', '.join(plain)})"] if plain else []
+        tests += [f"({RULE} = {number} AND {ARM} = {arm})" for number, arm in places if arm >= 0]
         return "(" + " OR ".join(tests) + ")"
 
     def _usable(self, chain: Chain) -> list[tuple[str, Expression]]:
@@ -213,28 +217,28 @@ class Query:
         assert self.policy.explore is not None
         key = self.policy.explore.key
         drawn = f"{draw((self.policy.name, 'explore'), key)} % {PARTS}"
-        return f"coalesce(others > 0 AND {quoted(key)} <> '' AND {drawn} < {self.policy.explore.share}, FALSE)"
+        return f"coalesce({_OTHERS} > 0 AND {quoted(key)} <> '' AND {drawn} < {self.policy.explore.share}, FALSE)"
 
     def _reordered(self) -> dict[str, str]:
         assert self.policy.explore is not None
-        names = "string_split(left_chain, ',')"
-        other = f"(2 + {draw((self.policy.name, 'explore model'), self.policy.explore.key)} % others)"
+        names = f"string_split({_LEFT}, ',')"
+        other = f"(2 + {draw((self.policy.name, 'explore model'), self.policy.explore.key)} % {_OTHERS})"
         number = " ".join(f"WHEN {literal(name)} THEN {number}" for name, number in self.numbers.items())
-        stuck = f"WHEN left_chain IS NULL THEN {STUCK} " if self.unknown else ""
+        stuck = f"WHEN {_LEFT} IS NULL THEN {STUCK} " if self.unknown else ""
         columns = {
-            "model_no": f"CAST(CASE {stuck}WHEN explored THEN CASE {names}[{other}] {number} END ELSE first_no END AS SMALLINT)"
+            MODEL: f"CAST(CASE {stuck}WHEN {EXPLORED} THEN CASE {names}[{other}] {number} END ELSE {_FIRST} END AS SMALLINT)"
         }
         if self.full:
             rest = f"list_concat({names}[1:{other} - 1], {names}[{other} + 1:])"
-            columns["chain"] = (
-                f"CASE WHEN explored THEN concat_ws(',', {names}[{other}], array_to_string({rest}, ',')) ELSE left_chain END"
+            columns[CHAIN] = (
+                f"CASE WHEN {EXPLORED} THEN concat_ws(',', {names}[{other}], array_to_string({rest}, ',')) ELSE {_LEFT} END"
             )
-            columns["propensity"] = self._propensity()
+            columns[PROPENSITY] = self._propensity()
         return columns
 
     def _propensity(self) -> str:
         shares = [
-            f"WHEN rule_no = {number} AND arm = {arm} THEN {made.share}"
+            f"WHEN {RULE} = {number} AND {ARM} = {arm} THEN {made.share}"
             for number, rule in enumerate(self.policy.rules)
             if isinstance(rule.target, Split) and not rule.shadow
             for arm, made in enumerate(rule.target.arms)
@@ -245,8 +249,8 @@ class Query:
             return plain
         part, key = self.policy.explore.share, quoted(self.policy.explore.key)
         return (
-            f"CASE WHEN others = 0 OR {key} = '' THEN {plain}"
-            f" WHEN explored THEN CAST(({share}) * {part} AS DOUBLE) / CAST({PARTS * PARTS} * others AS DOUBLE)"
+            f"CASE WHEN {_OTHERS} = 0 OR {key} = '' THEN {plain}"
+            f" WHEN {EXPLORED} THEN CAST(({share}) * {part} AS DOUBLE) / CAST({PARTS * PARTS} * {_OTHERS} AS DOUBLE)"
             f" ELSE CAST(({share}) * {PARTS - part} AS DOUBLE) / {PARTS * PARTS} END"
         )
 

@@ -94,7 +94,7 @@ SIGNALS: dict[str, SignalRow] = {
             ("steps",),
             "messages",
         ),
-        SignalRow("tools", _COUNT, 0, "tools offered", "tools == 0", (), "tools"),
+        SignalRow("tools", _COUNT, 0, "tools offered", "tools == 0", ("tool_count",), "tools"),
         SignalRow(
             "tool",
             EnumType((NONE,), open=True),
