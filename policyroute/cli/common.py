@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import click
 
+from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.load import Checked, check_file
-from policyroute.language.policy import Policy
+from policyroute.language.policy import BoolType, EnumType, IntType, Policy, Value
 from policyroute.render.diagnostics import FORMATS
 
 FOUND, CANNOT = 1, 2
@@ -126,3 +127,38 @@ def fail_with(checked: Checked, path: Path) -> NoReturn:
     """Show a policy's diagnostics on stderr and stop: what doesn't load can't be used."""
     click.echo(FORMATS["full"](checked.diagnostics, checked.sources), err=True)
     raise CannotRun(f"`{path}` has {len(checked.diagnostics)} errors and was not loaded")
+
+
+def pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """`name=value` options as a mapping."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise CannotRun(f"`{option} {text}` has no `=`", f"write `{option} NAME=VALUE`")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def assumed(policy: Policy, given: Sequence[str]) -> dict[str, Value]:
+    """`--assume SIGNAL=VALUE` options as values of the signals' types."""
+    return {name: _value(policy, name, text) for name, text in pairs(given, "--assume").items()}
+
+
+def _value(policy: Policy, name: str, text: str) -> Value:
+    signal = policy.signals.get(name)
+    if signal is None:
+        raise CannotRun(f"no signal is named `{name}`", did_you_mean(name, policy.signals) or "`policyroute vocabulary` lists them")
+    match signal.type:
+        case IntType(low, high) if text.isdigit() and low <= int(text) <= high:
+            return int(text)
+        case IntType(low, high):
+            raise CannotRun(f"`{name}` is a number from {low} to {high}", f"write `--assume {name}={low}`")
+        case BoolType() if text in ("true", "false"):
+            return text == "true"
+        case BoolType():
+            raise CannotRun(f"`{name}` is true or false", f"write `--assume {name}=false`")
+        case EnumType() as type_ if not type_.open and text not in type_.all:
+            raise CannotRun(f"`{name}` has no member `{text}`", f"its members are {', '.join(type_.all)}")
+        case _:
+            return text

@@ -1,0 +1,145 @@
+"""Extraction in columns: what only a row's content tells, computed once and kept beside the trace.
+
+A kept file holds `row` and one column per extracted signal or scan, under names that say what was computed (a scan's
+name carries the digest of its word set). The next policy on the same trace reads what is there and computes the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from policyroute.backends.sql import literal, quoted
+from policyroute.language.policy import Policy, TextSet
+from policyroute.replay.observe import EXTRACTED
+from policyroute.replay.traces import Part
+from policyroute.replay.traces.sql import one
+from policyroute.signals import columns
+from policyroute.signals.columns import Plan
+
+CONTENT = ("messages", "tools", "response_format")
+BATCH = 2_048  # rows
+SMALL = 8 << 20  # bytes of content up to which starting a second process doesn't pay
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One column to extract: the signal or `<text> has <set>` of a policy, and its name in kept files."""
+
+    signal: str
+    kept: str
+    scan: tuple[str, TextSet] | None = None
+
+
+def wanted(policy: Policy, names: Sequence[str]) -> tuple[Wanted, ...]:
+    """The columns for the policy's signals `names`."""
+    found = []
+    for name in names:
+        signal = policy.signals[name]
+        if signal.kind != "match":
+            found.append(Wanted(name, name))
+            continue
+        text_set = policy.texts[signal.words]
+        content = repr((text_set.phrases, text_set.pattern)).encode()
+        found.append(Wanted(name, f"{signal.text} has {hashlib.sha256(content).hexdigest()[:16]}", (signal.text, text_set)))
+    return tuple(found)
+
+
+def extracted(connection: duckdb.DuckDBPyConnection, part: Part, needed: Sequence[Wanted], folder: Path, progress: Progress) -> str:
+    """A SELECT of the part's relation with one column `extracted <signal>` for each wanted one.
+
+    Kept files lie in a folder of `folder` that is named by the part's content and the extractor's version.
+    """
+    place = folder / hashlib.sha256(f"{part.digest}\n{part.rows}\n{columns.VERSION}".encode()).hexdigest()[:32]
+    place.mkdir(parents=True, exist_ok=True)
+    kept = _kept(place)
+    missing = [want for want in needed if want.kept not in kept]
+    if missing:
+        target = place / f"{uuid.uuid4().hex}.parquet"
+        _extract(connection, part, missing, target, progress)
+        kept |= {want.kept: target for want in missing}
+    return _joined(part, needed, kept)
+
+
+def _kept(place: Path) -> dict[str, Path]:
+    """Kept columns and the files that hold them; a file that can't be read is left aside."""
+    found: dict[str, Path] = {}
+    for path in sorted(place.glob("*.parquet")):
+        try:
+            names = pq.read_schema(path).names
+        except (pa.ArrowInvalid, OSError):
+            continue
+        found |= {name: path for name in names if name != "row"}
+    return found
+
+
+def _joined(part: Part, needed: Sequence[Wanted], kept: dict[str, Path]) -> str:
+    """Rows of a part are numbered in its order, so a kept file counts from 0 and the part's first row is added."""
+    first = f"(SELECT min(row) FROM ({part.relation}))"
+    relation = f"({part.relation}) t"
+    selected = ["t.*"]
+    for number, path in enumerate(dict.fromkeys(kept[want.kept] for want in needed)):
+        alias = f"x{number}"
+        relation += f" LEFT JOIN read_parquet({literal(path)}) {alias} ON {alias}.row = t.row - {first}"
+        selected += [
+            f"{alias}.{quoted(want.kept)} AS {quoted(EXTRACTED + want.signal)}" for want in needed if kept[want.kept] == path
+        ]
+    return f"SELECT {', '.join(selected)} FROM {relation}"
+
+
+def _extract(
+    connection: duckdb.DuckDBPyConnection, part: Part, missing: Sequence[Wanted], target: Path, progress: Progress
+) -> None:
+    """Extract the missing columns into `target`, which appears whole or not at all."""
+    plan = Plan(
+        tuple(want.signal for want in missing if want.scan is None), tuple(want.scan for want in missing if want.scan is not None)
+    )
+    names = {_extracted_name(want): want.kept for want in missing}
+    relation = f"SELECT row - min(row) OVER () AS row, {', '.join(CONTENT)} FROM ({part.relation}) ORDER BY row"
+    (size,) = one(connection, f"SELECT coalesce(sum(strlen(messages) + coalesce(strlen(tools), 0)), 0) FROM ({part.relation})")
+    workers = 1 if size <= SMALL else os.cpu_count() or 1
+    partial = target.with_suffix(".partial")
+    writer: pq.ParquetWriter | None = None
+    try:
+        for table in _tables(connection.sql(relation).to_arrow_reader(BATCH), plan, workers):
+            renamed = table.rename_columns([names.get(name, name) for name in table.column_names])
+            writer = writer or pq.ParquetWriter(partial, renamed.schema, compression="zstd")
+            writer.write_table(renamed)
+            progress(table.num_rows)
+        if writer is not None:
+            writer.close()
+            partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _extracted_name(want: Wanted) -> str:
+    return want.signal if want.scan is None else f"{want.scan[0]} has {want.scan[1].name}"
+
+
+def _tables(reader: pa.RecordBatchReader, plan: Plan, workers: int) -> Iterator[pa.Table]:
+    """Extracted batches in the order of the rows."""
+    if workers == 1:
+        yield from (columns.extract(batch, plan) for batch in reader)
+        return
+    # Spawned, not forked: DuckDB's threads don't survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running: list[Future[pa.Table]] = []
+        for batch in reader:
+            running.append(pool.submit(columns.extract, batch, plan))
+            if len(running) > 2 * workers:
+                yield running.pop(0).result()
+        for future in running:
+            yield future.result()

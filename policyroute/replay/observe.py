@@ -1,0 +1,207 @@
+"""What a trace tells of each signal: one SQL expression per signal over the canonical columns.
+
+Three ways to a value, in this order: a column that holds it ready made, extraction from the row's content, and, only for
+what a caller may leave out, the default. What is left is NULL: unknown, and counted. `--assume` fills it, and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from policyroute.backends.sql import literal, quoted
+from policyroute.language.limits import requested_names
+from policyroute.language.policy import (
+    ANY_OTHER,
+    REQUESTED,
+    BoolType,
+    EnumType,
+    IntType,
+    KeyType,
+    Policy,
+    Signal,
+    Value,
+)  # fmt: skip
+from policyroute.language.vocabulary import SIGNALS, WEEKDAYS
+
+EXTRACTED = "extracted "
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """What a trace offers: canonical and other columns with values, extracted columns, and whether its times are dated."""
+
+    columns: frozenset[str]
+    extracted: frozenset[str] = frozenset()
+    dated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """How one signal is read from a trace.
+
+    `sql` is its value; `source` says in words where that comes from; `unknown` tells whether it may be NULL. `odd` is the
+    SQL of "the recorded value lies outside the type" (it was clamped, or the default taken), empty where that can't be.
+    """
+
+    signal: str
+    sql: str
+    source: str
+    unknown: bool
+    odd: str = ""
+    assumption: str = ""
+
+
+def observe(policy: Policy, names: Iterable[str], available: Available, assume: Mapping[str, Value]) -> dict[str, Observed]:
+    """How each of the signals `names` is read; `assume` fills what the trace doesn't tell."""
+    found = {}
+    for name in names:
+        signal = policy.signals[name]
+        seen = _observed(policy, signal, available)
+        found[name] = _assumed(seen, assume[name]) if name in assume and seen.unknown else seen
+    return found
+
+
+def wanted_content(policy: Policy, names: Iterable[str], available: Collection[str]) -> tuple[str, ...]:
+    """Signals that have to be extracted from content, because no column holds them ready made."""
+    return tuple(
+        name
+        for name in names
+        if (policy.signals[name].kind == "match" and "messages" in available)
+        or (
+            name in SIGNALS and SIGNALS[name].content in available and SIGNALS[name].content != "ts" and not _ready(name, available)
+        )
+    )
+
+
+def _ready(name: str, columns: Collection[str]) -> list[str]:
+    return [column for column in SIGNALS[name].columns if column in columns]
+
+
+def _assumed(seen: Observed, value: Value) -> Observed:
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return Observed(
+        seen.signal, f"coalesce({seen.sql}, {literal(value)})", f"{seen.source}, else assumed to be {shown}", False, seen.odd,
+        f"where the trace doesn't tell, `{seen.signal}` is taken as {shown}",
+    )  # fmt: skip
+
+
+def _observed(policy: Policy, signal: Signal, available: Available) -> Observed:
+    if signal.kind == "match":
+        return _extracted_only(signal.name, available)
+    if signal.kind == "classifier":
+        return Observed(signal.name, "CAST(NULL AS VARCHAR)", "not in the trace: classifiers are not yet replayed", True)
+    if signal.name in ("hour", "weekday"):
+        return _time(policy, signal, available)
+    if signal.kind == "declared":
+        return _declared(signal, available)
+    raw, source = _raw(signal, available)
+    if signal.name == REQUESTED:
+        return _requested(policy, raw, source)
+    return _typed(signal, raw, source)
+
+
+def _extracted_only(name: str, available: Available) -> Observed:
+    if name in available.extracted:
+        return Observed(name, quoted(EXTRACTED + name), "scanned in the messages", True)
+    return Observed(name, "CAST(NULL AS BOOLEAN)", "not in the trace: it holds no messages", True)
+
+
+def _raw(signal: Signal, available: Available) -> tuple[str, str]:
+    """The first value among ready-made columns and extraction, and where that is."""
+    row = SIGNALS[signal.name]
+    type_ = _sql_type(signal)
+    parts = [f"TRY_CAST({quoted(column)} AS {type_})" for column in _ready(signal.name, available.columns)]
+    sources = [f"column `{column}`" for column in _ready(signal.name, available.columns)]
+    if signal.name in available.extracted:
+        parts.append(quoted(EXTRACTED + signal.name))
+        sources.append(f"extracted from `{row.content}`")
+    if not parts:
+        return f"CAST(NULL AS {type_})", ""
+    return (parts[0] if len(parts) == 1 else f"coalesce({', '.join(parts)})"), ", else ".join(sources)
+
+
+def _typed(signal: Signal, raw: str, source: str) -> Observed:
+    """A built-in number, condition, key or `tool`, held to its type."""
+    if isinstance(signal.type, KeyType):
+        return Observed(signal.name, f"coalesce({raw}, '')", source or "not in the trace: no request has one", False)
+    defaulted = SIGNALS[signal.name].absent == "default"
+    sql, odd = _held(signal, raw)
+    if not defaulted:
+        return Observed(signal.name, sql, source or "not in the trace", True, odd if source else "")
+    default = str(signal.default).lower() if isinstance(signal.default, bool) else str(signal.default)
+    assumption = f"where the caller doesn't say, `{signal.name}` is its default, {default}"
+    value = f"coalesce({sql}, {literal(signal.default)})" if source else literal(signal.default)
+    return Observed(signal.name, value, source or f"not in the trace: default {default}", False, odd if source else "", assumption)
+
+
+def _held(signal: Signal, raw: str) -> tuple[str, str]:
+    if isinstance(signal.type, IntType):
+        low, high = signal.type.low, signal.type.high
+        # Not `greatest(least())`: those leave NULL out of account, and would turn the unknown into a bound.
+        return f"CASE WHEN {raw} < {low} THEN {low} WHEN {raw} > {high} THEN {high} ELSE {raw} END", f"({raw} NOT BETWEEN {low} AND {high})"
+    return raw, ""
+
+
+def _requested(policy: Policy, raw: str, source: str) -> Observed:
+    whens = " ".join(f"WHEN {literal(alias)} THEN {literal(name)}" for alias, name in requested_names(policy).items())
+    sql = f"CASE WHEN {raw} IS NULL THEN NULL ELSE CASE {raw} {whens} ELSE {literal(ANY_OTHER)} END END"
+    note = "the caller is taken to have asked for the model that served" if source == "column `model`" else ""
+    return Observed(REQUESTED, sql, source or "not in the trace", True, "", note)
+
+
+def _time(policy: Policy, signal: Signal, available: Available) -> Observed:
+    type_ = "BIGINT" if signal.name == "hour" else "VARCHAR"
+    if "ts" not in available.columns or not available.dated:
+        return Observed(signal.name, f"CAST(NULL AS {type_})", "not in the trace: its times have no date", True)
+    moment = '"ts"' if policy.timezone == "UTC" else f"""timezone({literal(policy.timezone)}, timezone('UTC', "ts"))"""
+    days = ", ".join(literal(day) for day in WEEKDAYS)
+    sql = f"CAST(hour({moment}) AS BIGINT)" if signal.name == "hour" else f"[{days}][isodow({moment})]"
+    return Observed(signal.name, sql, f"column `ts`, {policy.timezone}", True)
+
+
+def _declared(signal: Signal, available: Available) -> Observed:
+    """A declared signal: its column, else a key of `metadata`. Where the trace has the place, a row without value has the default."""
+    columns = [place.name for place in signal.places if place.kind == "column"] or [signal.name]
+    keys = [place.name for place in signal.places if place.kind == "metadata"]
+    parts = [quoted(column) for column in columns if column in available.columns]
+    sources = [f"column `{column}`" for column in columns if column in available.columns]
+    if "metadata" in available.columns:
+        parts += [f'json_extract_string("metadata", {literal(_path(key))})' for key in keys]
+        sources += [f"`metadata` key `{key}`" for key in keys]
+    if not parts:
+        named = ", ".join(f"`{column}`" for column in columns)
+        return Observed(signal.name, f"CAST(NULL AS {_sql_type(signal)})", f"not in the trace: it has no column {named}", True)
+    raw = parts[0] if len(parts) == 1 else f"coalesce({', '.join(f'CAST({part} AS VARCHAR)' for part in parts)})"
+    sql, odd = _declared_value(signal, raw)
+    return Observed(signal.name, sql, ", else ".join(sources), False, odd)
+
+
+def _declared_value(signal: Signal, raw: str) -> tuple[str, str]:
+    default = literal(signal.default)
+    match signal.type:
+        case IntType():
+            value, odd = _held(signal, f"TRY_CAST({raw} AS BIGINT)")
+            return f"coalesce({value}, {default})", f"({odd} OR (TRY_CAST({raw} AS BIGINT) IS NULL AND {raw} IS NOT NULL))"
+        case BoolType():
+            return f"coalesce(TRY_CAST({raw} AS BOOLEAN), {default})", f"(TRY_CAST({raw} AS BOOLEAN) IS NULL AND {raw} IS NOT NULL)"
+        case EnumType(members=members):
+            text = f"CAST({raw} AS VARCHAR)"
+            listed = ", ".join(literal(member) for member in members)
+            return f"CASE WHEN {text} IN ({listed}) THEN {text} ELSE {default} END", f"({text} NOT IN ({listed}))"
+        case _:
+            return f"coalesce(CAST({raw} AS VARCHAR), '')", ""
+
+
+def _path(key: str) -> str:
+    return '$."' + key.replace('"', '\\"') + '"'
+
+
+def _sql_type(signal: Signal) -> str:
+    match signal.type:
+        case IntType():
+            return "BIGINT"
+        case BoolType():
+            return "BOOLEAN"
+        case _:
+            return "VARCHAR"
