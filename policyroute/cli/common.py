@@ -13,6 +13,7 @@ import click
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.load import Checked, check_file
 from policyroute.language.policy import BoolType, EnumType, IntType, Policy, Value
+from policyroute.prices.catalog import Catalog, complete
 from policyroute.render.diagnostics import FORMATS
 
 FOUND, CANNOT = 1, 2
@@ -162,3 +163,11 @@ def _value(policy: Policy, name: str, text: str) -> Value:
             raise CannotRun(f"`{name}` has no member `{text}`", f"its members are {', '.join(type_.all)}")
         case _:
             return text
+
+
+def priced(policy: Policy, catalog: Catalog) -> Policy:
+    """The policy with its models completed from the price library; a model without a price is named on stderr."""
+    completed, diagnostics = complete(policy, catalog)
+    for diagnostic in diagnostics:
+        click.echo(f"warning[{diagnostic.code}]: {diagnostic.message}\n  = help: {diagnostic.help}", err=True)
+    return completed

@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from policyroute.cli.common import CannotRun, assumed, config, loaded, one_policy, pairs
+from policyroute.cli.common import CannotRun, assumed, config, loaded, one_policy, pairs, priced
 from policyroute.language.policy import Policy
-from policyroute.prices.catalog import Catalog, complete, load_catalog
+from policyroute.prices.catalog import Catalog, load_catalog
 from policyroute.prices.library import cache_folder
 from policyroute.prices.litellm import PriceFileError
 from policyroute.render.simulation import simulation as render
@@ -79,7 +79,7 @@ def command(
         catalog = load_catalog(price_file)
     except PriceFileError as error:
         raise CannotRun(str(error), error.help) from None
-    policy = _priced(loaded(one_policy(policy_file)), catalog)
+    policy = priced(loaded(one_policy(policy_file)), catalog)
     named, other = _baseline(policy, baseline, catalog)
     options = Options(
         baseline=named, baseline_policy=other, assume=assumed(policy, assume), without=[kind.strip() for kind in without.split(",") if kind.strip()],
@@ -98,17 +98,9 @@ def command(
     render(found, Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 140))
 
 
-def _priced(policy: Policy, catalog: Catalog) -> Policy:
-    """The policy with its models completed; a model without a price makes its rows unpriceable, and is named on stderr."""
-    completed, diagnostics = complete(policy, catalog)
-    for diagnostic in diagnostics:
-        click.echo(f"warning[{diagnostic.code}]: {diagnostic.message}\n  = help: {diagnostic.help}", err=True)
-    return completed
-
-
 def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Policy | None]:
     if baseline.endswith(".route"):
-        return "recorded", _priced(loaded(one_policy(baseline)), catalog)
+        return "recorded", priced(loaded(one_policy(baseline)), catalog)
     if baseline in ("recorded", "requested") or baseline in policy.models:
         return baseline, None
     raise CannotRun(

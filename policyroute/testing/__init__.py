@@ -1,0 +1,1 @@
+"""Policies' own tests, run through every reading."""
