@@ -92,9 +92,10 @@ def check(chunk: Chunk) -> Checked:
     """The chunk checked; its files are read from memory."""
 
     def read(path: Path) -> str:
-        if path.as_posix() not in chunk.files:
+        name = os.path.normpath(path)
+        if name not in chunk.files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return chunk.files[path.as_posix()]
+        return chunk.files[name]
 
     return check_text(chunk.files["policy.route"], "policy.route", Path(), read)
 
@@ -147,9 +148,8 @@ def test_every_code_is_provoked() -> None:
 
 
 def test_corpus_is_read() -> None:
-    """The corpus has accepted and refused chunks, and every mark was taken for one."""
+    """The corpus has accepted and refused chunks, and no mark was lost, such as one in a prelude."""
     assert len(CHUNKS) >= 80
     assert sum(not chunk.wanted for chunk in CHUNKS) >= 20
     marks = sum(path.read_text("utf-8").count("### ") for path in CORPUS.glob("*.route"))
-    preludes = sum("###" in path.read_text("utf-8").split("\n---\n")[0] for path in CORPUS.glob("*.route"))
-    assert marks == sum(len(chunk.wanted) for chunk in CHUNKS) and not preludes
+    assert marks == sum(len(chunk.wanted) for chunk in CHUNKS)

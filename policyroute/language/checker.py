@@ -43,6 +43,7 @@ from policyroute.language.source import Span
 
 EDITION = 1
 OTHERWISE = "otherwise"
+ANSWER = "answer"  # what `escalate` tests
 SHARES = 10_000
 
 # What a used file may hold; the rest belongs to the policy's own file.
@@ -165,9 +166,12 @@ class _Checker:
         )
         read = (*self.every(syntax.Let), *self.every(syntax.Tunable), *self.every(syntax.Classifier))
         names = [node.name for node in read if isinstance(node, syntax.Let | syntax.Tunable | syntax.Classifier)]
+        names += [node.name for node in self.every(syntax.Signal) if node.name.value == ANSWER]
         for name in names:
-            if name.value in self.scope.signals:
-                self.scope.report("duplicate-name", f"`{name.value}` is a built-in signal", name.span, "choose another name")
+            if name.value in self.scope.signals or name.value == ANSWER:
+                self.scope.report(
+                    "duplicate-name", f"`{name.value}` has a meaning of its own in the language", name.span, "choose another name"
+                )
         self._distinct(self.every(syntax.Words), self.every(syntax.Pattern), taken=set())
         self._distinct(self.every(syntax.Model), self.every(syntax.Tier), taken={"requested", "refused"})
         self._distinct(self.own(syntax.Rule), taken=set(), skip=OTHERWISE)
@@ -175,7 +179,9 @@ class _Checker:
 
     def _distinct(self, *groups: Iterable[Any], taken: set[str], skip: str = "") -> None:
         seen: set[str] = set()
-        for node in (node for group in groups for node in group):
+        nodes = [node for group in groups for node in group]
+        nodes.sort(key=lambda node: (node.name.span.file == 0, node.name.span.file, node.name.span.start))  # the policy's own last
+        for node in nodes:
             name = node.name.value
             if name in taken:
                 self.scope.report(
@@ -215,9 +221,13 @@ class _Checker:
             declare_tunable(self.scope, tunable)
         for model in self.every(syntax.Model):
             self.targets.declare_model(model)
+        self.targets.below = frozenset(tier.name.value for tier in self.every(syntax.Tier)) - self.targets.models.keys()
         for tier in self.every(syntax.Tier):
             self.targets.declare_tier(tier)
-        for order in self.every(syntax.Order):
+        for number, order in enumerate(self.every(syntax.Order)):
+            if number:
+                span = order.tiers[0].span.to(order.tiers[-1].span)
+                self.scope.report("declared-twice", "the order of tiers is declared again", span, "rank all tiers in one `order`")
             self.targets.declare_order(order)
         self.scope.models = tuple(self.targets.models)
         self.scope.lets = {let.name.value: let for let in self.every(syntax.Let)}
@@ -227,6 +237,10 @@ class _Checker:
 
     def _constructs(self) -> list[Construct]:
         self.once(syntax.Sticky, "`sticky`", lambda node: node.key.span)
+        failures = self.own(syntax.OnFailure)
+        for number, again in enumerate(failures):
+            if again.kind in [other.kind for other in failures[:number]]:
+                self.scope.report("declared-twice", f"`{again.kind}` is declared again", again.span, "keep one of them")
         found = [self.effects.check(node) for unit in self.units for node in unit.declarations]
         return [construct for construct in found if construct is not None]
 
@@ -242,7 +256,10 @@ class _Checker:
                     node.name.span,
                     "`otherwise` is the last rule, once",
                 )
-            ended = ended or node.name.value == OTHERWISE
+            if node.name.value == OTHERWISE and node.condition is not None:
+                help_ = "a rule has a name of its own; the last one is `otherwise { then ... }`"
+                self.scope.report("duplicate-name", "a rule with a condition is named `otherwise`", node.name.span, help_)
+            ended = ended or node.condition is None
             yield self._rule(node)
         if not ended:
             self.scope.report(
@@ -278,13 +295,12 @@ class _Checker:
                 )
             case syntax.Split(key, arms, span):
                 shares = [arm.share.value for arm in arms]
-                if sum(shares) != SHARES or not all(0 < share <= SHARES for share in shares):
-                    self.scope.report(
-                        "shares-not-100",
-                        f"the shares add up to {_percent(sum(shares))}",
-                        span,
-                        "every arm needs a share above 0 %, and all of them 100 %",
-                    )
+                help_ = "every arm needs a share above 0 %, and all of them 100 %"
+                if sum(shares) != SHARES:
+                    self.scope.report("shares-not-100", f"the shares add up to {_percent(sum(shares))}", span, help_)
+                for arm in arms:
+                    if arm.share.value == 0:
+                        self.scope.report("shares-not-100", "the share is 0 %", arm.share.span, help_)
                 routes = [self._target(syntax.Chain(arm.name, (), arm.name.span)) for arm in arms]
                 return Split(
                     self.effects.key(key),

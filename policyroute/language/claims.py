@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from policyroute.language import syntax
 from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
-from policyroute.language.effects import canonical
+from policyroute.language.effects import SHARES, canonical
 from policyroute.language.expressions import ExpressionChecker, Scope
 from policyroute.language.policy import (
     ANY_OTHER,
@@ -19,13 +19,18 @@ from policyroute.language.policy import (
     Expect,
     Given,
     IntType,
+    KeyType,
     Rule,
     Test,
+    TextType,
     Value,
 )  # fmt: skip
 from policyroute.language.source import Span
 
 REFUSED = "refused"
+_EXAMPLES: dict[type, str] = {
+    IntType: "write `{} 5`", EnumType: "write `{} MEMBER`", KeyType: 'write `{} "..."`', TextType: 'write `{} "..."`',
+}  # fmt: skip
 
 # What a gate can require, with the kinds of value that each is compared with, and what stands in its parentheses.
 METRICS: dict[str, tuple[str, str]] = {
@@ -69,10 +74,15 @@ class Claims:
         signal = self.scope.signals.get(name)
         if signal is None:
             self.scope.report(
-                "unknown-name", f"no signal is named `{name}`", pair.name.span, did_you_mean(name, self.scope.signals)
+                "unknown-name",
+                f"no signal is named `{name}`",
+                pair.name.span,
+                did_you_mean(name, self.scope.signals) or "a test gives values to signals, built in or declared",
             )
             return None
         written = pair.value.value if pair.value else None
+        if written is None and not isinstance(signal.type, BoolType):
+            return self._bad(f"`{name}` needs a value", pair.name.span, _EXAMPLES[type(signal.type)].format(name))
         span = pair.value.span if pair.value else pair.name.span
         match signal.type:
             case IntType(low, high):
@@ -123,17 +133,26 @@ class Claims:
                 did_you_mean(name, known) or f"rules are {', '.join(f'`{rule}`' for rule in known)}",
             )
         acted = (step.acted[0].value, step.acted[1].value) if step.acted else None
-        if step.acted and acted and " ".join(acted) not in self.constructs:
+        if step.acted and acted and " ".join(acted) not in self._actors():
             title = " ".join(acted)
             self.scope.report(
                 "unknown-actor",
                 f"the policy has no `{title}`",
                 step.acted[0].span.to(step.acted[1].span),
-                did_you_mean(title, self.constructs),
+                did_you_mean(title, self._actors()) or "quotas, budgets, `sticky KEY` and `escalate TIER` can act",
             )
         refused = step.chain is not None and [leaf.value for leaf in step.chain] == [REFUSED]
         chain = None if step.chain is None else () if refused else self.targets.expand(step.chain, requested=False)
         return Expect(name, chain, acted, refused, step.span)
+
+    def _actors(self) -> list[str]:
+        """What `expect RULE by ...` can name: `quota NAME`, `budget NAME`, `sticky KEY`, `escalate TIER`."""
+        found: list[str] = []
+        for title, construct in self.constructs.items():
+            kind, _, rest = title.partition(" ")
+            if construct.kind in ("quota", "budget", "sticky", "escalate"):
+                found += [f"{kind} {name}" for name in rest.removeprefix("by ").split(", ")]
+        return found
 
     # -- guarantees and gates ------------------------------------------------------------------------------------------
 
@@ -169,7 +188,7 @@ class Claims:
             return
         units, argument = METRICS[metric]
         if bool(node.argument) != bool(argument):
-            help_ = f"write `{metric}({argument})`" if argument else f"write `{metric}` alone"
+            help_ = f"write `{metric}(NAME)` with the name of {argument}" if argument else f"write `{metric}` alone"
             self.scope.report(
                 "unknown-metric",
                 f"`{metric}` is {'' if argument else 'not '}asked of something in parentheses",
@@ -179,6 +198,9 @@ class Claims:
             return
         if node.argument and node.argument.value not in [rule.name for rule in self.rules]:
             self.targets.expand((node.argument,), requested=False)
+        if node.confidence is not None and not 0 < node.confidence.value < SHARES:
+            help_ = "write `at 95%`"
+            self.scope.report("unknown-metric", "a confidence lies between 0 % and 100 %", node.confidence.span, help_)
         if _unit(node.bound.value) not in units:
             self.scope.report(
                 "unknown-metric",

@@ -53,13 +53,13 @@ CODES: dict[str, Code] = {
             "use-cycle", "PR005",
             "A file uses itself, directly or through another one.",
             "Declarations need one place of origin.",
-            'use "self.route"', "move what both files need into a third one",
+            'use "self.route"', '# what both files need stands in a third one\nuse "models.route"',
         ),
         Code(
             "not-in-used-file", "PR006",
             "A used file holds something other than declarations: a rule, a limit, a claim.",
             "Rules are tried from top to bottom of one file. Rules from elsewhere would have no place in that order.",
-            'use "rules.route"', "keep rules, limits, state and claims in the policy's own file",
+            'use "rules.route"', "# rules, limits, state and claims stand in the policy's own file\nuse \"models.route\"",
         ),
         # -- 1xx names -------------------------------------------------------------------------------------------------
         Code(
@@ -115,7 +115,7 @@ CODES: dict[str, Code] = {
             "not-an-enum", "PR203",
             "`is` or `in` tests something that has no members.",
             "Only signals with named members can be one of them.",
-            "rule short { when tokens is 500 then mini }", "rule short { when tokens == 500 then mini }",
+            "rule drafts { when code is yes then mini }", "rule drafts { when code then mini }",
         ),
         Code(
             "not-a-text", "PR204",
@@ -182,6 +182,12 @@ CODES: dict[str, Code] = {
             "A set of words holds an empty phrase, or none at all.",
             "It would match everything or nothing.",
             'words urgent = ""', 'words urgent = "outage"',
+        ),
+        Code(
+            "condition-too-large", "PR215",
+            "A condition is nested more than 100 deep, or has more than 5,000 parts when its lets are written out.",
+            "Every reading is bounded: a condition that a policy file can hold has to be one that all of them can compute.",
+            'let deep = not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not not code', "let deep = not code",
         ),
         # -- 3xx models and targets ------------------------------------------------------------------------------------
         Code(
@@ -279,7 +285,7 @@ CODES: dict[str, Code] = {
             "bad-answer-test", "PR409",
             "`answer` is tested for something that an answer can't be, or outside `escalate`.",
             "An answer `is empty`, `is truncated`, `is json`, or `has` a set of words; it exists only after the model has spoken.",
-            "rule weak { when answer is empty then strong }", "escalate cheap { when answer is empty then up }",
+            "rule weak { when answer is empty then strong }", "order cheap < premium\nescalate cheap { when answer is empty then up }",
         ),
         Code(
             "bad-limit", "PR410",

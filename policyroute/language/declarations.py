@@ -35,6 +35,9 @@ from policyroute.language.policy import (
 from policyroute.language.source import Span
 from policyroute.language.vocabulary import ABILITIES, SIGNALS
 
+LARGEST_PATTERN = 4_000  # RE2 spends memory on each group of a pattern
+_TYPES = "a type is `int LOW..HIGH`, `bool`, `key`, or members: `free | pro`"
+
 # -- signals -------------------------------------------------------------------------------------------------------
 
 
@@ -128,10 +131,14 @@ def _default(scope: Scope, node: syntax.Signal, type_: Type, builtin: Value | No
         case EnumType():
             if given is None:
                 if not type_.optional:
-                    _no_default(scope, node, type_.members[0])
+                    help_ = f"say what a request without it means: `= {type_.members[0]}`"
+                    help_ = help_ if len(type_.members) > 1 else _TYPES
+                    scope.report("default-missing", f"`{node.name.value}` has no default", node.name.span, help_)
                 return MISSING if type_.optional else type_.members[0]
             if given.value not in type_.all:
                 help_ = did_you_mean(str(given.value), type_.all) or f"its members are {', '.join(f'`{m}`' for m in type_.all)}"
+                if len(type_.all) == 1:
+                    help_ = _TYPES
                 scope.report("unknown-member", f"`{node.name.value}` has no member `{given.value}`", given.span, help_)
                 return type_.members[0]
             return given.value
@@ -170,25 +177,26 @@ def declare_words(scope: Scope, node: syntax.Words, phrases: Sequence[str]) -> N
 def declare_pattern(scope: Scope, node: syntax.Pattern) -> None:
     """An RE2 pattern that matches some texts and not all."""
     source = node.regex.value.replace("\\/", "/")
+    problem, help_ = _pattern_problem(source)
+    if problem:
+        scope.report("bad-pattern", f"`{node.name.value}` {problem}", node.regex.span, help_)
+    scope.texts[node.name.value] = TextSet(node.name.value, pattern=source, span=node.name.span)
+
+
+def _pattern_problem(source: str) -> tuple[str, str]:
+    """What is wrong with a pattern, and the remedy; two empty strings where nothing is."""
+    if len(source) > LARGEST_PATTERN:
+        return f"is longer than {LARGEST_PATTERN} characters", "split it, or name phrases with `words`"
     options = re2.Options()
     options.log_errors = False
     try:
-        if re2.compile(source, options).search("") is not None:
-            scope.report(
-                "bad-pattern",
-                f"`{node.name.value}` matches the empty text, and so every text",
-                node.regex.span,
-                "demand at least one character",
-            )
+        compiled = re2.compile(source, options)
     except re2.error as error:
         reason = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
-        scope.report(
-            "bad-pattern",
-            f"`{node.name.value}` is not valid RE2: {reason}",
-            node.regex.span,
-            "RE2 knows no look-around and no back-references",
-        )
-    scope.texts[node.name.value] = TextSet(node.name.value, pattern=source, span=node.name.span)
+        return f"is not valid RE2: {reason}", "RE2 knows no look-around and no back-references"
+    if compiled.search("") is not None and compiled.search("\0") is not None:
+        return "matches every text", "demand at least one character"
+    return "", ""
 
 
 def declare_tunable(scope: Scope, node: syntax.Tunable) -> None:
@@ -214,6 +222,7 @@ class Targets:
     models: dict[str, Model] = field(default_factory=dict)
     tiers: dict[str, Chain] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    below: frozenset[str] = frozenset()  # tiers that are still to be declared
 
     def expand(self, names: Sequence[syntax.Name], *, requested: bool = True) -> Chain:
         """Models of a list of models, tiers and `requested`, each once, in order; unknown names are reported."""
@@ -227,12 +236,21 @@ class Targets:
             return self.tiers[name.value]
         if name.value in self.models or (requested and name.value == REQUESTED):
             return (name.value,)
+        if name.value == REQUESTED:
+            help_ = "it is the target of a rule, for what the caller asked for; name models or tiers here"
+            self.scope.report("unknown-model", "`requested` has no meaning here", name.span, help_)
+            return ()
+        if name.value in self.below:
+            help_ = "a tier holds models and the tiers above it"
+            self.scope.report("unknown-model", f"the tier `{name.value}` is not declared above", name.span, help_)
+            return ()
         help_ = did_you_mean(name.value, [*self.models, *self.tiers]) or f'declare it: `model {name.value} {{ id "..." }}`'
         self.scope.report("unknown-model", f"no model or tier is named `{name.value}`", name.span, help_)
         return ()
 
     def declare_tier(self, node: syntax.Tier) -> None:
         self.tiers[node.name.value] = self.expand(node.models, requested=False)
+        self.below -= {node.name.value}
 
     def declare_order(self, node: syntax.Order) -> None:
         names = [tier.value for tier in node.tiers]
@@ -246,7 +264,7 @@ class Targets:
 
     def declare_model(self, node: syntax.Model) -> None:
         items = self.items(node.items, several=("in", "out", "cached", "write", "from"))
-        if "id" not in items:
+        if not _value(items.get("id")):
             self.scope.report(
                 "model-incomplete", f"`{node.name.value}` has no id", node.name.span, 'say what the provider calls it: `id "..."`'
             )

@@ -6,11 +6,12 @@ vocabulary. After an error an expression is replaced by `FALSE` or 0, and checki
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from policyroute.language import syntax
 from policyroute.language.diagnostics import Diagnostic, did_you_mean
+from policyroute.language.missing import unsaid
 from policyroute.language.policy import (
     ANY_OTHER,
     FALSE,
@@ -34,7 +35,18 @@ from policyroute.language.vocabulary import COMPARISONS, SIGNALS
 
 LARGEST_RESULT = 2**62
 ZERO = Literal(0)
+LARGEST_CONDITION = 5_000
+DEEPEST_CONDITION = 100
 ANSWER_STATES = ("empty", "truncated", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A let that has been checked: what it stands for, in how many parts, how many levels deep."""
+
+    typed: Typed
+    parts: int
+    levels: int
 
 
 @dataclass
@@ -45,6 +57,7 @@ class Scope:
     texts: dict[str, TextSet] = field(default_factory=dict)
     tunables: dict[str, Tunable] = field(default_factory=dict)
     lets: dict[str, syntax.Let] = field(default_factory=dict)
+    expanded: dict[str, Expanded] = field(default_factory=dict)
     matches: dict[str, Signal] = field(default_factory=dict)
     mentioned: dict[str, dict[str, None]] = field(default_factory=dict)  # of open enums
     models: tuple[str, ...] = ()
@@ -67,6 +80,8 @@ class Typed:
 
 BOOL = BoolType()
 BROKEN = Typed(FALSE, None)
+_NO_ANSWER_YET = ("the answer exists only after the model has spoken", "test it in `escalate`")
+_ANSWER_ALONE = ("the answer alone is no condition", "write `answer is empty`, or `answer has` and a set of words")
 
 
 class ExpressionChecker:
@@ -76,11 +91,14 @@ class ExpressionChecker:
         self.scope = scope
         self.answer = answer
         self._open_lets: list[str] = []
+        self._parts = 0  # of the expression that is being checked, lets written out
+        self._level = 0
+        self._deepest = 0
 
     def condition(self, node: syntax.Expression) -> Expression:
         """The lowered condition; every problem in it is reported."""
         found = self.boolean(node)
-        for span, name in _unsaid(found, True, frozenset(), self._optional):
+        for span, name in unsaid(found, True, frozenset(), self._optional):
             self.scope.report(
                 "missing-unsaid", f"this negative test of `{name}` doesn't say what `{MISSING}` means", span,
                 f"`{name}` may be missing: write `{name} not in (..., {MISSING})`, or add `and {name} is not {MISSING}` or `or {name} is {MISSING}`",
@@ -97,6 +115,32 @@ class ExpressionChecker:
         return FALSE
 
     def typed(self, node: syntax.Expression) -> Typed:
+        """The lowered expression with its type; every problem in it is reported but `missing-unsaid`."""
+        if self._level == 0:
+            self._parts = self._deepest = 0
+        self._level += 1
+        found = self._lowered(node) if self._fits(node, 1, 0) else BROKEN
+        self._level -= 1
+        return found
+
+    def _fits(self, node: syntax.Expression, parts: int, levels: int) -> bool:
+        """Count what is added; an expression that has grown too large is reported once and checked no further."""
+        already = self._parts > LARGEST_CONDITION
+        self._parts += parts
+        self._deepest = max(self._deepest, self._level + levels)
+        if self._parts <= LARGEST_CONDITION and self._level + levels <= DEEPEST_CONDITION:
+            return True
+        if not already:
+            self.scope.report(
+                "condition-too-large",
+                "with its lets written out, the condition is too large",
+                node.span,
+                f"a condition has at most {LARGEST_CONDITION} parts, nested at most {DEEPEST_CONDITION} deep",
+            )
+        self._parts = LARGEST_CONDITION + 1
+        return False
+
+    def _lowered(self, node: syntax.Expression) -> Typed:
         match node:
             case syntax.Reference():
                 return self._reference(node)
@@ -125,9 +169,11 @@ class ExpressionChecker:
             low, high = (signal.type.low, signal.type.high) if isinstance(signal.type, IntType) else (0, 0)
             return Typed(Read(node.name, node.span), signal.type, low, high)
         if node.name == "answer":
-            scope.report("bad-answer-test", "the answer exists only after the model has spoken", node.span, "test it in `escalate`")
+            message, help_ = _ANSWER_ALONE if self.answer else _NO_ANSWER_YET
+            scope.report("bad-answer-test", message, node.span, help_)
             return BROKEN
         help_ = did_you_mean(node.name, [*scope.signals, *scope.lets, *scope.tunables]) or self._member_help(node.name)
+        help_ = help_ or "declare it as a `signal`, a `let` or a `tunable`"
         scope.report("unknown-name", f"no signal is named `{node.name}`", node.span, help_)
         return BROKEN
 
@@ -137,14 +183,22 @@ class ExpressionChecker:
 
     def _let(self, node: syntax.Reference) -> Typed:
         let = self.scope.lets[node.name]
+        known = self.scope.expanded.get(node.name)
+        if known is not None:
+            fits = known.typed.type is None or self._fits(node, known.parts, known.levels)
+            return known.typed if fits else BROKEN
         if node.name in self._open_lets:
             self.scope.report("let-cycle", f"`{node.name}` is defined by itself", let.name.span, "remove the circle")
             return BROKEN
         self._open_lets.append(node.name)
-        found = len(self.scope.diagnostics)
+        found, parts, deepest = len(self.scope.diagnostics), self._parts, self._deepest
+        self._deepest = self._level
         typed = self.typed(let.expression)
         self._open_lets.pop()
-        return BROKEN if len(self.scope.diagnostics) > found else typed
+        typed = BROKEN if len(self.scope.diagnostics) > found else typed
+        self.scope.expanded[node.name] = Expanded(typed, self._parts - parts, self._deepest - self._level)
+        self._deepest = max(self._deepest, deepest)
+        return typed
 
     # -- members -----------------------------------------------------------------------------------------------------
 
@@ -300,28 +354,6 @@ def _flat(operator: str, arguments: list[Expression], span: Span) -> Expression:
     return flat[0] if len(flat) == 1 else Apply(operator, tuple(flat), span)
 
 
-def _unsaid(node: Expression, positive: bool, said: frozenset[str], optional: Callable[[str], bool]) -> Iterable[tuple[Span, str]]:
-    """Tests of optional enums that are negative and silent about `missing`: the place and the signal."""
-    match node:
-        case Apply("not", (inner,)):
-            yield from _unsaid(inner, not positive, said, optional)
-        case Apply("and" | "or", arguments):
-            here = said | {name for argument in arguments for name in _says_missing(argument)}
-            for argument in arguments:
-                yield from _unsaid(argument, positive, here, optional)
-        case Apply("in", (Read(signal), *members), span):
-            if not positive and signal not in said and Literal(MISSING) not in members and optional(signal):
-                yield span, signal
-
-
-def _says_missing(node: Expression) -> Iterable[str]:
-    match node:
-        case Apply("not", (inner,)):
-            yield from _says_missing(inner)
-        case Apply("in", (Read(signal), Literal(value))) if value == MISSING:
-            yield signal
-
-
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names if name != ANY_OTHER)
 
@@ -341,7 +373,7 @@ def _noun(type_: Type) -> str:
 
 
 def _remedy(node: syntax.Expression, type_: Type) -> str:
-    name = node.name if isinstance(node, syntax.Reference) else "it"
+    name = node.name if isinstance(node, syntax.Reference) else "..."
     match type_:
         case IntType():
             return f"compare it: `{name} > 0`"
@@ -349,5 +381,7 @@ def _remedy(node: syntax.Expression, type_: Type) -> str:
             return f"test it: `{name} is {members[0] if members else 'member'}`"
         case TextType():
             return f"test it: `{name} has words`"
+        case KeyType():
+            return "a key is only hashed, partitioned by or reported: `split by`, `explore ... by`, `quota ... by`"
         case _:
             return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from policyroute.language.source import Source, Span
 
 Reader = Callable[[Path], str]
 LARGEST_FILE = 16 * 1024 * 1024
+
+# What couldn't be read may have been the very thing that is missed: of that, only what is certain is reported.
+_UNREAD = ("syntax-error", "bad-number", "condition-too-large")
+_MISSES_A_PART = ("otherwise-missing", "edition-missing", "policy-missing", "order-missing")
+_MISSES_A_NAME = ("unknown-name", "unknown-words", "unknown-model", "unknown-key", "order-unknown", "unknown-rule", "unknown-actor")
+_NAMES = re.compile(r"\b(?:signal|words|pattern|let|tunable|classifier|model|tier|rule|quota|budget)\s+([a-z_][a-z0-9_]*)")
 
 
 class Checked:
@@ -71,18 +79,25 @@ class _Loader:
         self.diagnostics: list[Diagnostic] = []
         self.units: list[Unit] = []
         self.done: set[Path] = set()
+        self.unread = False  # whether a used file is missing
 
     def load(self, source: Source, path: Path, library: bool = False) -> Checked:
-        main = self._unit(source, path, (path.resolve(),))
+        main = self._unit(source, path, (_identity(path),))
         policy, diagnostics = check(main, self.units)
         uncertain: tuple[str, ...] = ()
-        if any(found.code == "syntax-error" for found in self.diagnostics):
-            # What couldn't be read may have been the very thing that is missed: say what is certain.
-            uncertain = ("otherwise-missing", "edition-missing", "policy-missing")
+        if self.unread or any(found.code in _UNREAD for found in self.diagnostics):
+            uncertain = _MISSES_A_PART
+            diagnostics = [found for found in diagnostics if not self._perhaps_declared(found)]
         elif library and main.declarations and all(isinstance(node, SHAREABLE) for node in main.declarations):
             uncertain = ("otherwise-missing", "policy-missing")
         certain = [found for found in diagnostics if found.code not in uncertain]
         return Checked(policy, self.diagnostics + certain, self.sources)
+
+    def _perhaps_declared(self, found: Diagnostic) -> bool:
+        if found.code not in _MISSES_A_NAME or self.unread:
+            return self.unread and found.code in _MISSES_A_NAME
+        name = self.sources[found.span.file].text[found.span.start : found.span.end].split()[-1:]
+        return any(name == [declared] for source in self.sources for declared in _NAMES.findall(source.text))
 
     def _unit(self, source: Source, path: Path, above: tuple[Path, ...]) -> Unit:
         number = len(self.sources)
@@ -99,7 +114,7 @@ class _Loader:
 
     def _use(self, node: syntax.Use, folder: Path, above: tuple[Path, ...]) -> None:
         path = folder / node.path.value
-        resolved = path.resolve()
+        resolved = _identity(path)
         if resolved in above:
             self.diagnostics.append(
                 Diagnostic(
@@ -112,6 +127,7 @@ class _Loader:
         self.done.add(resolved)
         text = self._text(path, node.path)
         if text is None:
+            self.unread = True
             return
         unit = self._unit(Source(path.as_posix(), text), path, (*above, resolved))
         for declaration in unit.declarations:
@@ -148,9 +164,19 @@ class _Loader:
             return None
 
 
+def _identity(path: Path) -> Path:
+    """One path for one file, whatever leads there."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # no file has such a name; reading it says so
+        return path
+
+
 def _place(node: syntax.Declaration) -> Span:
+    if isinstance(node, syntax.Escalate):
+        return node.tiers[0].span
     for attribute in ("name", "key", "share", "zone"):
         leaf = getattr(node, attribute, None)
         if leaf is not None:
             return leaf.span  # type: ignore[no-any-return]
-    return getattr(node, "span", Span(0, 0, 0))
+    return getattr(node, "span", Span.NONE)

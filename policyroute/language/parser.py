@@ -14,12 +14,13 @@ from pathlib import Path
 from threading import Lock
 from typing import cast
 
-from lark import Lark, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark import Lark, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from policyroute.language.diagnostics import Diagnostic
+from policyroute.language.leaves import TreeError
 from policyroute.language.source import Source, Span
 from policyroute.language.syntax import Declaration
-from policyroute.language.tree import LiteralError, TreeBuilder
+from policyroute.language.tree import TreeBuilder
 
 DECLARATIONS = (
     "edition", "policy", "use", "timezone", "signal", "words", "pattern", "let", "tunable", "classifier", "model", "tier",
@@ -29,6 +30,7 @@ DECLARATIONS = (
 
 _BEGINS = re.compile(rf"^(?:{'|'.join(DECLARATIONS)})\b", re.MULTILINE)
 _ANY_INDENT = re.compile(rf"^[ \t]*(?:{'|'.join(DECLARATIONS)})\b", re.MULTILINE)
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _LOCK = Lock()
 
 # What the grammar's terminals are called in messages.
@@ -43,6 +45,18 @@ _TERMINALS = {
 }  # fmt: skip
 
 
+# Words that the grammar takes for a name where one is missing: `when tokens > 3 and then mini`.
+_NOT_MEANT_AS_NAMES = frozenset({"and", "or", "not", "is", "in", "has", "when", "then", "because", "fallback", "expect"})
+_HINTS = {
+    "|": "conditions are joined with `and` and `or`",
+    "=": "numbers are compared with `==`, members with `is`",
+    "contains": "texts are tested with `has` and a declared set: `prompt has urgent`",
+}
+
+
+_OPERATORS = frozenset({"a comparison", "`+` or `-`", "`*`", "`is`", "`in`", "`has`", "`not`"})
+
+
 def grammar() -> str:
     """The text of `route.lark`: beside this package when installed, in `grammar/` of the source tree otherwise."""
     packaged = resources.files("policyroute.language").joinpath("route.lark")
@@ -54,11 +68,15 @@ def grammar() -> str:
 @lru_cache(maxsize=1)
 def _machine() -> tuple[Lark, TreeBuilder]:
     builder = TreeBuilder()
-    return Lark(grammar(), parser="lalr", transformer=builder, maybe_placeholders=True), builder
+    return Lark(grammar(), parser="lalr", transformer=builder, maybe_placeholders=True, g_regex_flags=re.ASCII), builder
 
 
 def parse(source: Source, file: int = 0) -> tuple[list[Declaration], list[Diagnostic]]:
     """Declarations of `source` in order, and what could not be parsed. `file` is the number that spans carry."""
+    no_text = _NO_TEXT.search(source.text)
+    if no_text:
+        found = f"unexpected {_visible(no_text.group())}"
+        return [], [Diagnostic("syntax-error", found, Span(no_text.start(), no_text.end(), file), "a policy is UTF-8 text")]
     whole = _parse_piece(source.text, file, 0)
     if not isinstance(whole, Diagnostic):
         return whole, []
@@ -76,14 +94,14 @@ def parse(source: Source, file: int = 0) -> tuple[list[Declaration], list[Diagno
 def _parse_piece(text: str, file: int, offset: int) -> list[Declaration] | Diagnostic:
     lark, builder = _machine()
     with _LOCK:
-        builder.file, builder.offset = file, offset
+        builder.begin(file, offset)
         try:
             return cast("list[Declaration]", lark.parse(text).children)
         except UnexpectedInput as error:
             found = _diagnose(error, text, file)
             return replace(found, span=Span(found.span.start + offset, found.span.end + offset, file))
-        except LiteralError as error:
-            return Diagnostic("bad-number", error.message, error.span, error.help)
+        except TreeError as error:
+            return Diagnostic(error.code, error.message, error.span, error.help)
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:
@@ -95,19 +113,29 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 
 def _diagnose(error: UnexpectedInput, text: str, file: int) -> Diagnostic:
     if isinstance(error, UnexpectedToken) and error.token.type != "$END":
+        before = error.token_history[-1] if error.token_history else None
+        if before is not None and before.type == "NAME" and before in _NOT_MEANT_AS_NAMES:
+            start = before.start_pos or 0
+            help_ = f"something is missing before `{before}`, which is a word of the language"
+            return Diagnostic("syntax-error", f"unexpected `{before}`", Span(start, start + len(before), file), help_)
         start, found = error.token.start_pos or 0, str(error.token)
         span = Span(start, start + len(found), file)
-        return Diagnostic(
-            "syntax-error", f"unexpected `{_short(found)}`", span, _expected(error.accepts or error.expected, text, start)
-        )
-    if isinstance(error, (UnexpectedToken, UnexpectedEOF)):
-        end = len(text.rstrip())
-        accepted = error.accepts if isinstance(error, UnexpectedToken) else None
-        span = Span(max(end - 1, 0), end, file)
-        return Diagnostic("syntax-error", "the text ends too early", span, _expected(set(accepted or error.expected), text, end))
+        expected = error.accepts or error.expected
+        if before is not None and before.type == "HAS" and found.startswith('"'):
+            help_ = f"texts are asked through named sets: `words NAME = {_short(found)}`, then `has NAME`"
+            return Diagnostic("syntax-error", f"unexpected `{_short(found)}`", span, help_)
+        if before is not None and before.type == "IS" and found[0].isdigit():
+            help_ = f"numbers are compared with `==`: `== {_short(found)}`"
+            return Diagnostic("syntax-error", f"unexpected `{_short(found)}`", span, help_)
+        help_ = _HINTS[found] if found in _HINTS and "CMP" in expected else _expected(expected, text, start)
+        return Diagnostic("syntax-error", f"unexpected `{_short(found)}`", span, help_)
+    if isinstance(error, UnexpectedToken):  # the end of the text, which has the place of the last word
+        end = error.token.end_pos or 0
+        help_ = _expected(set(error.accepts or error.expected), text, end)
+        return Diagnostic("syntax-error", "the text ends too early", Span(max(end - 1, 0), end, file), help_)
     assert isinstance(error, UnexpectedCharacters)
     at = error.pos_in_stream or 0
-    message, help_ = _stray(text, at)
+    message, help_ = _stray(text, at, error.allowed or set())
     return Diagnostic("syntax-error", message, Span(at, at + 1, file), help_ or _expected(error.allowed or set(), text, at))
 
 
@@ -116,8 +144,10 @@ def _short(found: str) -> str:
     return line if len(line) <= 40 else line[:37] + "..."
 
 
-def _stray(text: str, at: int) -> tuple[str, str]:
+def _stray(text: str, at: int, allowed: set[str]) -> tuple[str, str]:
     character = text[at]
+    if character.isalpha() and at and text[at - 1].isdigit():
+        return f"unexpected `{character}`", "numbers may end in `k` or `M`: `32k`"
     if character == '"':
         return "this text has no closing quote on its line", "close it with `\"`; a text can't span lines"
     if character == "'":
@@ -126,9 +156,7 @@ def _stray(text: str, at: int) -> tuple[str, str]:
         return f"unexpected `{text[at : at + 2]}`", "conditions are joined with `and` and `or`"
     if character == "!":
         return "unexpected `!`", "write `not`, or `!=` between numbers"
-    if character == "=":
-        return "unexpected `=`", "numbers are compared with `==`, members with `is`"
-    if character.isupper():
+    if character.isupper() and "NAME" in allowed:
         return f"unexpected `{character}`", "names and keywords are lower-case: `[a-z_][a-z0-9_]*`"
     return f"unexpected {_visible(character)}", ""
 
@@ -142,6 +170,8 @@ def _expected(terminals: set[str], text: str, at: int) -> str:
     top = {f"`{word}`" for word in DECLARATIONS}
     if top - {"`on`"} <= names:
         names = (names - top) | {"a declaration"}
+    if names >= _OPERATORS:
+        names = (names - _OPERATORS) | {"an operator"}
     listed = sorted(names)
     if not listed:
         return ""

@@ -6,90 +6,18 @@ A callback is called while the parser runs, with the children of its rule in ord
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
-from decimal import Decimal
 from typing import Any
 
-from lark import Token, Transformer
+from lark import Token
 
 from policyroute.language import syntax
+from policyroute.language.leaves import PICODOLLARS, PICODOLLARS_PER_TOKEN, Leaves
 from policyroute.language.source import Span
 from policyroute.language.syntax import Item, Leaf
 
-PICODOLLARS_PER_TOKEN = 10**6  # of one dollar per million tokens
-PICODOLLARS = 10**12  # of one dollar
-SHARES = 10_000  # parts of one whole
-_UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-LARGEST = 10**15
 
-
-class LiteralError(Exception):
-    """A literal that has the right form and no meaning, such as `1.5` or `2027-02-30`."""
-
-    def __init__(self, message: str, span: Span, help_: str) -> None:
-        super().__init__(message)
-        self.message, self.span, self.help = message, span, help_
-
-
-class TreeBuilder(Transformer[Token, Any]):
-    """Builds syntax nodes; `file` is the number of the file being parsed, `offset` where the parsed piece begins in it."""
-
-    file = 0
-    offset = 0
-
-    # -- leaves ----------------------------------------------------------------------------------------------------
-
-    def span(self, token: Token) -> Span:
-        return Span((token.start_pos or 0) + self.offset, (token.end_pos or 0) + self.offset, self.file)
-
-    def word(self, token: Token) -> Leaf[str]:
-        return Leaf(str(token), self.span(token))
-
-    def text(self, token: Token) -> Leaf[str]:
-        return Leaf(str(token)[1:-1], self.span(token))
-
-    def whole(self, token: Token) -> Leaf[int]:
-        factor = {"k": 1_000, "M": 1_000_000}.get(token[-1], 1)
-        value = Decimal(token.rstrip("kM").replace("_", "")) * factor
-        return self._exact(token, value, "a whole number", "numbers are whole: write `1500` or `1.5k`")
-
-    def dollars(self, token: Token, unit: int) -> Leaf[int]:
-        value = Decimal(token[1:].replace("_", "")) * unit
-        return self._exact(token, value, "an exact amount", "six decimals are the most that a price can have")
-
-    def percent(self, token: Token) -> Leaf[int]:
-        value = Decimal(token[:-1]) * (SHARES // 100)
-        return self._exact(token, value, "an exact share", "two decimals are the most that a share can have")
-
-    def _exact(self, token: Token, value: Decimal, what: str, help_: str) -> Leaf[int]:
-        if value != int(value):
-            raise LiteralError(f"`{token}` is not {what}", self.span(token), help_)
-        if value > LARGEST:
-            raise LiteralError(f"`{token}` is too large", self.span(token), "the largest number is 10 to the power of 15")
-        return Leaf(int(value), self.span(token))
-
-    def milliseconds(self, token: Token) -> Leaf[int]:
-        digits = token.rstrip("abcdefghijklmnopqrstuvwxyz")
-        return Leaf(int(digits) * _UNITS[token[len(digits) :]], self.span(token))
-
-    def day(self, token: Token) -> Leaf[date]:
-        try:
-            return Leaf(date.fromisoformat(token), self.span(token))
-        except ValueError:
-            raise LiteralError(f"`{token}` is not a date", self.span(token), "write year, month and day: `2027-03-31`") from None
-
-    def value(self, token: Token) -> Leaf[str | int]:
-        leaf: Leaf[Any] = self._literal(token)
-        return leaf
-
-    def _literal(self, token: Token) -> Leaf[Any]:
-        match token.type:
-            case "NUMBER":
-                return self.whole(token)
-            case "STRING":
-                return self.text(token)
-            case _:
-                return self.word(token)
+class TreeBuilder(Leaves):
+    """Builds syntax nodes."""
 
     # -- lists -----------------------------------------------------------------------------------------------------
 
@@ -255,14 +183,11 @@ class TreeBuilder(Transformer[Token, Any]):
         name, _, period, key, of, condition, target = children
         return syntax.Limit(kind, self.word(name), amount, str(period), self.word(key), of or (), condition, target)
 
-    def on_failure(self, children: Sequence[Item]) -> syntax.OnFailure:
-        return syntax.OnFailure("on failure", tuple(children), self._items_span(children))
+    def on_failure(self, children: Sequence[Any]) -> syntax.OnFailure:
+        return syntax.OnFailure("on failure", tuple(children[1:]), self.span(children[0]))
 
-    def on_stream_failure(self, children: Sequence[Item]) -> syntax.OnFailure:
-        return syntax.OnFailure("on stream failure", tuple(children), self._items_span(children))
-
-    def _items_span(self, items: Sequence[Item]) -> Span:
-        return items[0].span.to(items[-1].span) if items else Span(0, 0, self.file)
+    def on_stream_failure(self, children: Sequence[Any]) -> syntax.OnFailure:
+        return syntax.OnFailure("on stream failure", tuple(children[1:]), self.span(children[0]))
 
     def retry(self, children: Sequence[Any]) -> Item:
         count = self.whole(children[0])
@@ -272,7 +197,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return tuple(self.word(child) for child in children)
 
     def then_next(self, children: Sequence[Token]) -> Item:
-        return Item("then next", None, Span(0, 0, self.file))
+        return Item("then next", None, self.span(children[0]))
 
     def stream_before(self, children: Sequence[Token]) -> Item:
         share = self.percent(children[0])
@@ -336,7 +261,8 @@ class TreeBuilder(Transformer[Token, Any]):
         return children[0]
 
     def _operation(self, operator: str, arguments: Sequence[Any]) -> syntax.Operation:
-        return syntax.Operation(operator, tuple(arguments), arguments[0].span.to(arguments[-1].span))
+        node = syntax.Operation(operator, tuple(arguments), arguments[0].span.to(arguments[-1].span))
+        return self.nested(node, *arguments)  # type: ignore[no-any-return]
 
     def or_(self, children: Sequence[Any]) -> syntax.Operation:
         return self._operation("or", children)
@@ -354,21 +280,24 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def is_(self, children: Sequence[Any], negated: bool = False) -> syntax.Membership:
         member = self.member_leaf(children[1])
-        return syntax.Membership(children[0], (member,), negated, children[0].span.to(member.span))
+        node = syntax.Membership(children[0], (member,), negated, children[0].span.to(member.span))
+        return self.nested(node, children[0])  # type: ignore[no-any-return]
 
     def is_not(self, children: Sequence[Any]) -> syntax.Membership:
         return self.is_(children, negated=True)
 
     def in_(self, children: Sequence[Any], negated: bool = False) -> syntax.Membership:
         subject, members = children
-        return syntax.Membership(subject, members, negated, subject.span.to(members[-1].span))
+        node = syntax.Membership(subject, members, negated, subject.span.to(members[-1].span))
+        return self.nested(node, subject)  # type: ignore[no-any-return]
 
     def not_in(self, children: Sequence[Any]) -> syntax.Membership:
         return self.in_(children, negated=True)
 
     def has(self, children: Sequence[Any], negated: bool = False) -> syntax.Has:
         words = self.word(children[1])
-        return syntax.Has(children[0], words, negated, children[0].span.to(words.span))
+        node = syntax.Has(children[0], words, negated, children[0].span.to(words.span))
+        return self.nested(node, children[0])  # type: ignore[no-any-return]
 
     def not_has(self, children: Sequence[Any]) -> syntax.Has:
         return self.has(children, negated=True)

@@ -21,13 +21,14 @@ import pyarrow.parquet as pq
 
 from policyroute.backends.sql import literal, quoted
 from policyroute.language.policy import Policy, TextSet
-from policyroute.replay.observe import EXTRACTED
+from policyroute.replay.observe import ANSWER, EXTRACTED
 from policyroute.replay.traces import Part
 from policyroute.replay.traces.sql import one
 from policyroute.signals import columns
+from policyroute.signals.answers import answer_tokens
 from policyroute.signals.columns import Plan
 
-CONTENT = ("messages", "tools", "response_format")
+CONTENT = ("messages", "tools", "response_format", "output")
 BATCH = 2_048  # rows
 SMALL = 8 << 20  # bytes of content up to which starting a second process doesn't pay
 
@@ -44,9 +45,12 @@ class Wanted:
 
 
 def wanted(policy: Policy, names: Sequence[str]) -> tuple[Wanted, ...]:
-    """The columns for the policy's signals `names`."""
+    """The columns for `names`: signals of the policy, or `ANSWER`."""
     found = []
     for name in names:
+        if name == ANSWER:
+            found.append(Wanted(name, name))
+            continue
         signal = policy.signals[name]
         if signal.kind != "match":
             found.append(Wanted(name, name))
@@ -106,6 +110,7 @@ def _extract(
     plan = Plan(
         tuple(want.signal for want in missing if want.scan is None), tuple(want.scan for want in missing if want.scan is not None)
     )
+    answers = any(want.signal == ANSWER for want in missing)
     names = {_extracted_name(want): want.kept for want in missing}
     relation = f"SELECT row - min(row) OVER () AS row, {', '.join(CONTENT)} FROM ({part.relation}) ORDER BY row"
     (size,) = one(connection, f"SELECT coalesce(sum(strlen(messages) + coalesce(strlen(tools), 0)), 0) FROM ({part.relation})")
@@ -113,7 +118,7 @@ def _extract(
     partial = target.with_suffix(".partial")
     writer: pq.ParquetWriter | None = None
     try:
-        for table in _tables(connection.sql(relation).to_arrow_reader(BATCH), plan, workers):
+        for table in _tables(connection.sql(relation).to_arrow_reader(BATCH), plan, answers, workers):
             renamed = table.rename_columns([names.get(name, name) for name in table.column_names])
             writer = writer or pq.ParquetWriter(partial, renamed.schema, compression="zstd")
             writer.write_table(renamed)
@@ -129,16 +134,25 @@ def _extracted_name(want: Wanted) -> str:
     return want.signal if want.scan is None else f"{want.scan[0]} has {want.scan[1].name}"
 
 
-def _tables(reader: pa.RecordBatchReader, plan: Plan, workers: int) -> Iterator[pa.Table]:
+def work(batch: pa.RecordBatch, plan: Plan, answers: bool) -> pa.Table:
+    """One batch: the plan's columns, and `ANSWER` where `answers` asks for it. Runs in a worker process."""
+    table = columns.extract(batch, plan)
+    if not answers:
+        return table
+    counts = pa.array([answer_tokens(output) for output in batch.column("output").to_pylist()], pa.int64())
+    return table.append_column(ANSWER, counts)
+
+
+def _tables(reader: pa.RecordBatchReader, plan: Plan, answers: bool, workers: int) -> Iterator[pa.Table]:
     """Extracted batches in the order of the rows."""
     if workers == 1:
-        yield from (columns.extract(batch, plan) for batch in reader)
+        yield from (work(batch, plan, answers) for batch in reader)
         return
     # Spawned, not forked: DuckDB's threads don't survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         running: list[Future[pa.Table]] = []
         for batch in reader:
-            running.append(pool.submit(columns.extract, batch, plan))
+            running.append(pool.submit(work, batch, plan, answers))
             if len(running) > 2 * workers:
                 yield running.pop(0).result()
         for future in running:

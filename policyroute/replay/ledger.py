@@ -6,7 +6,7 @@ slots; costs; the accounting class. Columns of our own begin with `$`, which no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -17,7 +17,7 @@ from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.prices.price import PriceList
 from policyroute.prices.table import PriceTable
-from policyroute.replay.observe import Observed
+from policyroute.replay.observe import ANSWER, EXTRACTED, Observed
 
 # Accounting classes, in the order of the report. Only the first two carry a saving.
 EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN = (
@@ -30,7 +30,8 @@ EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN = (
 )
 CLASSES = (EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN)
 PRICED = (EXACT, FALLBACK)
-RECORDED_COST = 1 << 16  # fallback bit beside those of the price table: the recorded cost stands for an unknown price
+# Fallback bits beside those of the price table: the recorded cost stands for an unknown price; tokens were counted from the text.
+RECORDED_COST, ESTIMATED = 1 << 16, 1 << 17
 USAGE = ("input_tokens", "cached_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
 
 
@@ -97,14 +98,16 @@ class Ledger:
 
     def __init__(
         self, policy: Policy, observed: Mapping[str, Observed], served: Served, *, baseline: str | Ledger = "recorded",
-        place: int = 0, segments: Mapping[str, str] | None = None, has_costs: bool = False, cold: bool = False, dated: bool = True, full: bool = False,
+        place: int = 0, segments: Mapping[str, str] | None = None, columns: Collection[str] = (), estimated: bool = False, cold: bool = False, dated: bool = True, full: bool = False,
     ) -> None:  # fmt: skip
         self.policy = policy
         self.observed = observed
         self.served = served
         self.baseline = baseline
         self.segments = dict(segments or {})
-        self.has_costs = has_costs
+        self.has_costs = "cost_usd" in columns
+        self.estimated = estimated
+        self.usage = {name: self._usage(name, "status_code" in columns) for name in USAGE}
         self.cold = cold
         self.numbers = served.numbers[place]
         self.dated = dated
@@ -117,7 +120,8 @@ class Ledger:
 
     def signals(self, source: str) -> str:
         """Signals, and the columns that money needs, over the rows of `source`."""
-        passed = [f'"{name}" AS "${name}"' for name in ("row", *USAGE, "service_tier", "provider")]
+        passed = [f'"{name}" AS "${name}"' for name in ("row", "service_tier", "provider")]
+        passed += [f'{sql} AS "${name}"' for name, sql in self.usage.items()]
         passed.append('"ts" AS "$ts"' if self.dated else 'CAST(NULL AS TIMESTAMP) AS "$ts"')
         passed += [f'{self._baseline_field()} AS "$asked"']
         if self.has_costs:
@@ -125,6 +129,12 @@ class Ledger:
         passed += [f"CAST({sql} AS VARCHAR) AS {quoted('$by ' + name)}" for name, sql in self.segments.items()]
         signals = [f"{self.observed[name].sql} AS {quoted(name)}" for name in self.names]
         return f"SELECT {', '.join([*passed, *signals])} FROM ({source})"
+
+    def _usage(self, name: str, statuses: bool) -> str:
+        """Tokens of one kind as billed: recorded, or counted from the text; none where the call failed at the provider."""
+        counted = {"input_tokens": "tokens", "output_tokens": ANSWER}
+        known = f'coalesce("{name}", {quoted(EXTRACTED + counted[name])})' if self.estimated and name in counted else f'"{name}"'
+        return f"CASE WHEN status_code >= 400 THEN 0 ELSE {known} END" if statuses else known
 
     def _baseline_field(self) -> str:
         return "coalesce(requested_model, model)" if self.baseline == "requested" else "model"
@@ -137,10 +147,12 @@ class Ledger:
         """Baseline cost and routed cost of each row in picodollars, NULL where unpriceable."""
         old, new = '"$old"', f"CASE WHEN {MODEL} >= 0 THEN {MODEL} ELSE -1 END"
         usage = [f'"${name}"' for name in USAGE]
+        known = ESTIMATED if self.estimated else 0
         slotted = f'SELECT *, {self._slot(old)} AS "$old_slot", {self._slot(f"({new})")} AS "$new_slot" FROM ({self._with_old(source, baseline_source)})'
         columns = [
             f'{self.prices.cost_sql("o", *usage)} AS "$old_cost"', f'{self.prices.cost_sql("n", *usage)} AS "$new_cost"',
-            f'{self.prices.fallback_sql("o", *usage[1:4])} AS "$old_bits"', f'{self.prices.fallback_sql("n", *usage[1:4])} AS "$new_bits"',
+            f'({self.prices.fallback_sql("o", *usage[1:4])}) | {known} AS "$old_bits"',
+            f'({self.prices.fallback_sql("n", *usage[1:4])}) | {known} AS "$new_bits"',
         ]  # fmt: skip
         if self.cold:
             columns.append(f'{self.prices.cost_sql("n", usage[0], "0", "0", "0", usage[4])} AS "$cold_cost"')

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from policyroute.backends.sql import ARM, MODEL, RULE, quoted
-from policyroute.replay.ledger import Ledger
+from policyroute.replay.ledger import USAGE, Ledger
 from policyroute.replay.traces.sql import one
 
 Number = int
@@ -145,10 +145,11 @@ def _cube(connection: duckdb.DuckDBPyConnection, ledger: Ledger, rows: str) -> t
 
 def _facts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) -> Table:
     """Recorded cost against what we compute for the same request and model, where both are known."""
+    usage = ", ".join(f'{sql} AS "${name}"' for name, sql in ledger.usage.items())
     priced = f"""
         SELECT "$served" AS number, CAST(t.cost_usd * 1000000000000 AS HUGEINT) AS recorded, {_factual_cost(ledger)} AS recomputed
         FROM (SELECT s.*, {ledger.prices.slot_sql('"$served"', "ts" if ledger.dated else "CAST(NULL AS TIMESTAMP)", "input_tokens", "service_tier")} AS slot
-              FROM (SELECT r.*, coalesce(m."$served", -1) AS "$served" FROM ({source}) r
+              FROM (SELECT r.*, {usage}, coalesce(m."$served", -1) AS "$served" FROM ({source}) r
                     LEFT JOIN served m ON m.model = r.model AND m.provider IS NOT DISTINCT FROM r.provider) s) t
         JOIN {ledger.prices.name} p USING (slot)
         WHERE t.cost_usd IS NOT NULL AND NOT coalesce(t.suspect_cost, FALSE)"""
@@ -158,9 +159,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) -
 
 
 def _factual_cost(ledger: Ledger) -> str:
-    return ledger.prices.cost_sql(
-        "p", "t.input_tokens", "t.cached_tokens", "t.cache_write_5m_tokens", "t.cache_write_1h_tokens", "t.output_tokens"
-    )
+    return ledger.prices.cost_sql("p", *(f't."${name}"' for name in USAGE))
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) -> tuple[dict[str, int], int | None, int | None]:
@@ -175,7 +174,8 @@ def _counts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) 
     over = ledger.decided(source) if ledger.query.shadows() else ledger.signals(source)
     found = one(connection, f"SELECT count(*), {', '.join(columns.values())} FROM ({over})")
     counts = dict(zip(("rows", *columns), (int(number) for number in found), strict=True))
-    odd = {f"odd {name}": f"count(*) FILTER (WHERE {seen.odd})" for name, seen in ledger.observed.items() if seen.odd}
+    odd = {"failed": "count(*) FILTER (WHERE status_code >= 400)"}
+    odd |= {f"odd {name}": f"count(*) FILTER (WHERE {seen.odd})" for name, seen in ledger.observed.items() if seen.odd}
     listed = ", ".join(["epoch_us(min(ts))", "epoch_us(max(ts))", *odd.values()])
     row = one(connection, f"SELECT {listed} FROM ({source})")
     return counts | dict(zip(odd, (int(number) for number in row[2:]), strict=True)), row[0], row[1]

@@ -25,6 +25,7 @@ from policyroute.language.policy import (
 from policyroute.language.vocabulary import SIGNALS, WEEKDAYS
 
 EXTRACTED = "extracted "
+ANSWER = "answer tokens"  # beside the signals: the output of a trace that holds answers and no usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,10 @@ def _held(signal: Signal, raw: str) -> tuple[str, str]:
     if isinstance(signal.type, IntType):
         low, high = signal.type.low, signal.type.high
         # Not `greatest(least())`: those leave NULL out of account, and would turn the unknown into a bound.
-        return f"CASE WHEN {raw} < {low} THEN {low} WHEN {raw} > {high} THEN {high} ELSE {raw} END", f"({raw} NOT BETWEEN {low} AND {high})"
+        return (
+            f"CASE WHEN {raw} < {low} THEN {low} WHEN {raw} > {high} THEN {high} ELSE {raw} END",
+            f"({raw} NOT BETWEEN {low} AND {high})",
+        )
     return raw, ""
 
 

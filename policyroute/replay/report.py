@@ -15,7 +15,7 @@ from policyroute.language.decision import NO_ARM
 from policyroute.language.policy import Policy, Refuse, Route, Split
 from policyroute.prices.money import to_decimal
 from policyroute.prices.table import fallbacks_of
-from policyroute.replay.ledger import CLASSES, PRICED, RECORDED_COST, REFUSED, UNKNOWN
+from policyroute.replay.ledger import CLASSES, ESTIMATED, PRICED, RECORDED_COST, REFUSED, UNKNOWN
 from policyroute.replay.measures import FACTS, MEASURES, NAMES, Measure, Table, merge
 from policyroute.replay.simulate import Simulation
 
@@ -164,8 +164,12 @@ def _why(simulation: Simulation, flows: Table, name: str) -> list[str]:
             for numbers in chosen.values():
                 found = _figures(numbers)
                 bits |= found["old_bits"] | found["new_bits"]
-            recorded = ["price unknown: the recorded cost used"] if bits & RECORDED_COST else []
-            return [*fallbacks_of(bits & ~RECORDED_COST), *recorded]
+            ours = {
+                RECORDED_COST: "price unknown: the recorded cost used",
+                ESTIMATED: "no usage recorded: tokens counted from the text",
+            }
+            own = [text for bit, text in ours.items() if bits & bit]
+            return [*fallbacks_of(bits & (RECORDED_COST - 1)), *own]
         case "unpriceable":
             labels = sorted(
                 {simulation.served.label(key[3]) for key, n in chosen.items() if _figures(n)["old_known"] < _figures(n)["rows"]}
@@ -308,6 +312,8 @@ def assumptions(simulation: Simulation) -> list[str]:
     found.append("input tokens are the recorded ones; another model's tokenizer would count them differently")
     if numbers["cached"]:
         found.append("cached input stays cached when the model changes; the saving without that is given beside it")
+    if simulation.numbers.counts.get("failed", 0):
+        found.append("calls that failed at the provider cost nothing, before and after")
     found.append("every call of the routed model succeeds at the first attempt")
     found += dict.fromkeys(seen.assumption for seen in simulation.observed.values() if seen.assumption)
     without = [

@@ -19,7 +19,7 @@ from policyroute.prices.catalog import Catalog
 from policyroute.replay.extraction import extracted, wanted
 from policyroute.replay.ledger import Ledger, Served, served_models
 from policyroute.replay.measures import Partial, compute, merge_partials
-from policyroute.replay.observe import Available, Observed, observe, wanted_content
+from policyroute.replay.observe import ANSWER, Available, Observed, observe, wanted_content
 from policyroute.replay.traces import Part, Trace, open_trace
 from policyroute.signals.columns import VERSION
 
@@ -175,12 +175,14 @@ class _View:
         self.segment_signals = [
             s.name for s in policy.signals.values() if s.kind == "declared" and isinstance(s.type, EnumType | BoolType)
         ]
-        self.content = wanted_content(policy, self.names, columns)
+        self.estimated = "input_tokens" not in columns and "messages" in columns
+        usage = ("tokens", ANSWER) if self.estimated else ()
+        self.content = tuple(dict.fromkeys((*wanted_content(policy, self.names, columns), *usage)))
         available = Available(columns, frozenset(self.content), not trace.relative_time)
         self.observed = observe(policy, self.names, available, options.assume)
         self.segments = self._segments(columns, available)
         self.ledger = Ledger(
-            policy, self.observed, served, baseline=baseline, place=place, segments=self.segments, has_costs="cost_usd" in columns,
+            policy, self.observed, served, baseline=baseline, place=place, segments=self.segments, columns=columns, estimated=self.estimated,
             cold="cached_tokens" in columns, dated=not trace.relative_time, full=options.output is not None,
         )  # fmt: skip
 
