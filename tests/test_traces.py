@@ -186,14 +186,17 @@ def test_bfcl_v4_turns_and_tools(opened: Open) -> None:
 
 def bfcl_tables(folder: Path) -> None:
     one = {"name": "area", "description": "", "parameters": {"type": "dict", "properties": {}}}
-    requests = [("s_0", "simple", "how large?", json.dumps(one)), ("r_0", "relevance", "who?", json.dumps([one, one]))]
-    answers = [
+    requests: list[tuple[Any, ...]] = [
+        ("s_0", "simple", "how large?", json.dumps(one)),
+        ("r_0", "relevance", "who?", json.dumps([one, one])),
+    ]
+    answers: list[tuple[Any, ...]] = [
         ("s_0", "simple", "gpt-4o-2024-08-06-FC", json.dumps([{"area": '{"side": 2}'}]), 74, 12, 0.5, True, None),
         ("r_0", "relevance", "gpt-4o-2024-08-06-FC", '"I can\'t tell."', 80, 5, 0.25, True, None),
         ("s_0", "simple", "mistral-large-2407-FC-Auto", '["area(2)"]', 90, 9, 1.0, False, "type_error:simple"),
         ("r_0", "relevance", "gemini-1.5-pro-preview-0514", '"Internal error occurred."', 0, 0, 2.0, False, None),
     ]
-    named = {
+    named: dict[str, tuple[list[tuple[Any, ...]], list[str]]] = {
         "requests": (requests, ["id", "test_category", "question", "function"]),
         "model_results": (
             answers,

@@ -79,6 +79,13 @@ def test_folders_globs_and_copies(opened: Open, tmp_path: Path) -> None:
     assert opened(tmp_path / "day[1].csv.gz")[0].rows == 2
 
 
+def test_a_file_whose_name_looks_like_a_pattern(opened: Open, tmp_path: Path) -> None:
+    write(tmp_path / "a*.csv", "prompt_tokens\n1\n")
+    write(tmp_path / "ab.csv", "prompt_tokens\n5\n6\n")
+    assert opened(tmp_path / "a*.csv")[0].rows == 1
+    assert opened(tmp_path)[0].rows == 3
+
+
 def test_a_table_of_a_duckdb_database(opened: Open, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     with duckdb.connect(str(path)) as database:

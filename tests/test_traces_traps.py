@@ -202,3 +202,16 @@ def test_a_plain_prompt_is_one_user_message(opened: Open, tmp_path: Path) -> Non
         [{"role": "user", "content": 'say "hi"'}],
         [{"role": "system", "content": "x"}],
     ]
+
+
+@pytest.mark.parametrize("dollars", [68007.3286, 66711.4, 0.0001107, 1e-12, 999.999999999])
+def test_a_double_becomes_the_money_that_was_written(opened: Open, tmp_path: Path, dollars: float) -> None:
+    pq.write_table(pa.table({"cost": [dollars], "prompt_tokens": [10**9]}), tmp_path / "t.parquet")
+    assert opened(tmp_path / "t.parquet")[1][0]["cost_usd"] == Decimal(str(dollars))
+
+
+@pytest.mark.parametrize(("seconds", "relative"), [(99_999_999, True), (100_000_000, False)])
+def test_where_counting_from_zero_ends(opened: Open, tmp_path: Path, seconds: int, relative: bool) -> None:
+    trace, rows = opened(write(tmp_path / "t.csv", f"time,prompt_tokens\n{seconds},1\n"))
+    assert trace.relative_time == relative
+    assert (rows[0]["ts"] - datetime(1970, 1, 1)).total_seconds() == seconds

@@ -7,7 +7,8 @@ import sys
 import click
 
 from policyroute.cli.common import FOUND, policy_files, read_policy
-from policyroute.language.diagnostics import Diagnostic
+from policyroute.language.diagnostics import Diagnostic, ordered
+from policyroute.language.policy import Policy
 from policyroute.language.source import Source
 from policyroute.render.diagnostics import FORMATS
 
@@ -25,13 +26,27 @@ def command(files: tuple[str, ...], output_format: str) -> None:
     """
     sources: list[Source] = []
     found: list[Diagnostic] = []
+    undecided: dict[str, None] = {}
     paths = policy_files(files)
     for path in paths:
         checked = read_policy(path, library=True)
-        found += [diagnostic.moved(len(sources)) for diagnostic in checked.diagnostics]
+        diagnostics = [*checked.diagnostics, *_unpriced(checked.policy)]
+        undecided.update(dict.fromkeys(construct.title for construct in checked.policy.constructs))
+        found += [diagnostic.moved(len(sources)) for diagnostic in ordered(diagnostics)]
         sources += checked.sources
     click.echo(FORMATS[output_format](found, sources), nl=False)
     if output_format == "full":
         names = f"{len(paths)} {'policy' if len(paths) == 1 else 'policies'}"
         click.secho(f"{names}: {len(found)} found" if found else f"{names}: nothing found", err=True)
+        if undecided:
+            click.secho(f"checked, but not applied by this version: {', '.join(undecided)}", err=True, dim=True)
     sys.exit(FOUND if found else 0)
+
+
+def _unpriced(policy: Policy) -> list[Diagnostic]:
+    """Models without a price. The price library is opened only where a model leaves its prices out."""
+    if all(model.rates for model in policy.models.values()):
+        return []
+    from policyroute.prices.catalog import complete, load_catalog  # slow, and seldom needed
+
+    return complete(policy, load_catalog())[1]

@@ -6,15 +6,17 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.load import Checked, check_file
 from policyroute.language.policy import BoolType, EnumType, IntType, Policy, Value
-from policyroute.prices.catalog import Catalog, complete
 from policyroute.render.diagnostics import FORMATS
+
+if TYPE_CHECKING:
+    from policyroute.prices.catalog import Catalog
 
 FOUND, CANNOT = 1, 2
 
@@ -167,6 +169,8 @@ def _value(policy: Policy, name: str, text: str) -> Value:
 
 def priced(policy: Policy, catalog: Catalog) -> Policy:
     """The policy with its models completed from the price library; a model without a price is named on stderr."""
+    from policyroute.prices.catalog import complete  # `check` does without it
+
     completed, diagnostics = complete(policy, catalog)
     for diagnostic in diagnostics:
         click.echo(f"warning[{diagnostic.code}]: {diagnostic.message}\n  = help: {diagnostic.help}", err=True)

@@ -26,7 +26,7 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
     FILES are `.route` files or folders, or `-` for standard input; without any, the configured policies or those in `policies/`.
     """
     if files == ("-",):
-        click.echo(_formatted(Source("<stdin>", click.get_text_stream("stdin").read())), nl=False)
+        click.echo(_formatted(Source("<stdin>", sys.stdin.read())), nl=False)
         return
     changed = 0
     for path in policy_files(files):

@@ -36,7 +36,9 @@ def vocabulary_rows() -> list[VocabularyRow]:
         VocabularyRow("operator", row.name, _signature(row.arguments, row.result, row.variadic), row.doc, row.example)
         for row in OPERATORS.values()
     ]
-    abilities = [VocabularyRow("ability", name, "", f"the model takes requests that need {name}", f"can {name}") for name in ABILITIES]
+    abilities = [
+        VocabularyRow("ability", name, "", f"the model takes requests that need {name}", f"can {name}") for name in ABILITIES
+    ]
     return signals + operators + abilities
 
 

@@ -44,8 +44,8 @@ class SignalRow:
 
     `columns` are the trace columns that hold its value ready made, in order of preference; `content` names the column that
     it is extracted from otherwise. `absent` says what a request or a trace without it means: `default` (the caller may
-    leave it out, so the default is its value; reported as an assumption in a replay) or `unknown` (a replay can't decide
-    rules that read it).
+    leave it out, so the default is its value; reported as an assumption in a replay), `none` (the same, but only where the
+    trace has the content column: a body without it has none) or `unknown` (a replay can't decide rules that read it).
     """
 
     name: str
@@ -55,7 +55,7 @@ class SignalRow:
     example: str
     columns: tuple[str, ...] = ()
     content: OneOf["", "messages", "tools", "response_format", "ts"] = ""
-    absent: OneOf["default", "unknown"] = "unknown"
+    absent: OneOf["default", "none", "unknown"] = "unknown"
 
 
 _COUNT = IntType(0, 1_000_000)
@@ -94,7 +94,7 @@ SIGNALS: dict[str, SignalRow] = {
             ("steps",),
             "messages",
         ),
-        SignalRow("tools", _COUNT, 0, "tools offered", "tools == 0", ("tool_count",), "tools"),
+        SignalRow("tools", _COUNT, 0, "tools offered", "tools == 0", ("tool_count",), "tools", "none"),
         SignalRow(
             "tool",
             EnumType((NONE,), open=True),

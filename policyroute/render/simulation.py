@@ -80,7 +80,7 @@ def _headline(result: Json, console: Console) -> None:
     )
     if "saving_without_cache_usd" in head:
         console.print(
-            f"  if a changed model found nothing cached: {usd(head['saving_without_cache_usd'])} ({share(head['saving_without_cache_percent'])})"
+            f"  saved where a changed model finds nothing cached: {usd(head['saving_without_cache_usd'])} ({share(head['saving_without_cache_percent'])})"
         )
 
 
@@ -161,17 +161,25 @@ def _signals(result: Json, console: Console) -> None:
     unknown: dict[tuple[str, str], list[str]] = {}
     for line in result["signals"]:
         if line["unknown_rows"]:
-            unknown.setdefault((line["source"], f"{line['unknown_rows']:,} rows ({share(line['unknown_percent'])})"), []).append(line["signal"])
+            unknown.setdefault((line["source"], f"{line['unknown_rows']:,} rows ({share(line['unknown_percent'])})"), []).append(
+                line["signal"]
+            )
     if unknown:
         console.print()
     for (source, rows), names in unknown.items():
         listed = ", ".join(f"`{name}`" for name in names)
         console.print(f"[yellow]signal-not-in-trace[/]: {listed}: unknown in {rows}: {source}", soft_wrap=True)
     if unknown:
-        console.print("  = help: requests that depend on these are not replayable; `--assume SIGNAL=VALUE` states what holds, and is reported", soft_wrap=True)
+        console.print(
+            "  = help: requests that depend on these are not replayable; `--assume SIGNAL=VALUE` states what holds, and is reported",
+            soft_wrap=True,
+        )
     for line in result["signals"]:
         if line["outside_type_rows"]:
-            console.print(f"[yellow]note[/]: `{line['signal']}` lies outside its type in {line['outside_type_rows']:,} rows: clamped, or the default taken", soft_wrap=True)
+            console.print(
+                f"[yellow]note[/]: `{line['signal']}` lies outside its type in {line['outside_type_rows']:,} rows: clamped, or the default taken",
+                soft_wrap=True,
+            )
 
 
 def _self_test(result: Json, console: Console) -> None:

@@ -68,13 +68,14 @@ def extracted(connection: duckdb.DuckDBPyConnection, part: Part, needed: Sequenc
     """
     place = folder / hashlib.sha256(f"{part.digest}\n{part.rows}\n{columns.VERSION}".encode()).hexdigest()[:32]
     place.mkdir(parents=True, exist_ok=True)
+    (first,) = one(connection, f"SELECT coalesce(min(row), 0) FROM ({part.relation})")
     kept = _kept(place)
     missing = [want for want in needed if want.kept not in kept]
     if missing:
         target = place / f"{uuid.uuid4().hex}.parquet"
-        _extract(connection, part, missing, target, progress)
+        _extract(connection, part, first, missing, target, progress)
         kept |= {want.kept: target for want in missing}
-    return _joined(part, needed, kept)
+    return _joined(part, first, needed, kept)
 
 
 def _kept(place: Path) -> dict[str, Path]:
@@ -89,9 +90,8 @@ def _kept(place: Path) -> dict[str, Path]:
     return found
 
 
-def _joined(part: Part, needed: Sequence[Wanted], kept: dict[str, Path]) -> str:
+def _joined(part: Part, first: int, needed: Sequence[Wanted], kept: dict[str, Path]) -> str:
     """Rows of a part are numbered in its order, so a kept file counts from 0 and the part's first row is added."""
-    first = f"(SELECT min(row) FROM ({part.relation}))"
     relation = f"({part.relation}) t"
     selected = ["t.*"]
     for number, path in enumerate(dict.fromkeys(kept[want.kept] for want in needed)):
@@ -104,15 +104,16 @@ def _joined(part: Part, needed: Sequence[Wanted], kept: dict[str, Path]) -> str:
 
 
 def _extract(
-    connection: duckdb.DuckDBPyConnection, part: Part, missing: Sequence[Wanted], target: Path, progress: Progress
+    connection: duckdb.DuckDBPyConnection, part: Part, first: int, missing: Sequence[Wanted], target: Path, progress: Progress
 ) -> None:
     """Extract the missing columns into `target`, which appears whole or not at all."""
     plan = Plan(
-        tuple(want.signal for want in missing if want.scan is None), tuple(want.scan for want in missing if want.scan is not None)
+        tuple(want.signal for want in missing if want.scan is None and want.signal != ANSWER),
+        tuple(want.scan for want in missing if want.scan is not None),
     )
     answers = any(want.signal == ANSWER for want in missing)
     names = {_extracted_name(want): want.kept for want in missing}
-    relation = f"SELECT row - min(row) OVER () AS row, {', '.join(CONTENT)} FROM ({part.relation}) ORDER BY row"
+    relation = f"SELECT row - {first} AS row, {', '.join(CONTENT)} FROM ({part.relation})"
     (size,) = one(connection, f"SELECT coalesce(sum(strlen(messages) + coalesce(strlen(tools), 0)), 0) FROM ({part.relation})")
     workers = 1 if size <= SMALL else os.cpu_count() or 1
     partial = target.with_suffix(".partial")

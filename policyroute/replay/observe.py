@@ -99,7 +99,7 @@ def _observed(policy: Policy, signal: Signal, available: Available) -> Observed:
     raw, source = _raw(signal, available)
     if signal.name == REQUESTED:
         return _requested(policy, raw, source)
-    return _typed(signal, raw, source)
+    return _typed(signal, raw, source, available)
 
 
 def _extracted_only(name: str, available: Available) -> Observed:
@@ -122,13 +122,15 @@ def _raw(signal: Signal, available: Available) -> tuple[str, str]:
     return (parts[0] if len(parts) == 1 else f"coalesce({', '.join(parts)})"), ", else ".join(sources)
 
 
-def _typed(signal: Signal, raw: str, source: str) -> Observed:
+def _typed(signal: Signal, raw: str, source: str, available: Available) -> Observed:
     """A built-in number, condition, key or `tool`, held to its type."""
     if isinstance(signal.type, KeyType):
         return Observed(signal.name, f"coalesce({raw}, '')", source or "not in the trace: no request has one", False)
-    defaulted = SIGNALS[signal.name].absent == "default"
+    row = SIGNALS[signal.name]
     sql, odd = _held(signal, raw)
-    if not defaulted:
+    if row.absent == "none" and signal.name in available.extracted:
+        return Observed(signal.name, f"coalesce({sql}, {literal(signal.default)})", source, False, odd)
+    if row.absent != "default":
         return Observed(signal.name, sql, source or "not in the trace", True, odd if source else "")
     default = str(signal.default).lower() if isinstance(signal.default, bool) else str(signal.default)
     assumption = f"where the caller doesn't say, `{signal.name}` is its default, {default}"

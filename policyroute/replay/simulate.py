@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -132,7 +133,7 @@ def _simulate(
     )
     other = options.baseline_policy
     served = served_models(connection, trace.relation, [policy, *([other] if other else [])], catalog)
-    folder = options.cache or scratch / "signals"
+    folder = _writable(options.cache) or scratch / "signals"
     baseline: str | Ledger = options.baseline
     baseline_sources = [""] * len(trace.parts)
     if other is not None:
@@ -159,6 +160,17 @@ def _simulate(
         catalog.version,
         catalog.digest,
     )
+
+
+def _writable(folder: Path | None) -> Path | None:
+    """`folder`, made if need be, or None where nothing can be kept in it: then signals are extracted anew each time."""
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 class _View:

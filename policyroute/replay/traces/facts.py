@@ -120,7 +120,9 @@ def _repetitions(bound: Bound, connection: duckdb.DuckDBPyConnection, scratch: P
     target = scratch / f"repeated-{bound.table.digest[:16]}.parquet"
     every = ", ".join(quoted(name) for name in (*bound.columns, *bound.extras))
     inner = bound.inner().replace("SELECT ", f"SELECT {bound.repeats} AS policyroute_key, ", 1)
-    several = f"WITH source AS ({inner}), several AS (SELECT policyroute_key FROM source GROUP BY policyroute_key HAVING count(*) > 1 AND policyroute_key IS NOT NULL)"
+    several = (
+        f"WITH source AS ({inner}), several AS (SELECT policyroute_key FROM source GROUP BY policyroute_key HAVING count(*) > 1)"
+    )
     copies = f"SELECT row, row_number() OVER (PARTITION BY policyroute_key, {every} ORDER BY row) AS copy FROM source SEMI JOIN several USING (policyroute_key)"
     scratch.mkdir(parents=True, exist_ok=True)
     connection.execute(
