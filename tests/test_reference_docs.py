@@ -92,9 +92,11 @@ def test_blocks_are_good_policies(place: str, fragment: str, text: str) -> None:
     assert not found.diagnostics, f"{place}: {[diagnostic.message for diagnostic in found.diagnostics]}"
 
 
-@pytest.mark.parametrize("code", [code for code in CODES if code not in WITH_PRICES])
+@pytest.mark.parametrize(
+    "code", [code for code, row in CODES.items() if code not in WITH_PRICES and not row.number.startswith("PR6")]
+)
 def test_examples_show_their_code(code: str) -> None:
-    """The example of a code is refused for it and for nothing else, and what stands instead is accepted."""
+    """The example of a code is refused for it and for nothing else, and what stands instead is accepted; PR6xx are found in a replay."""
     row = CODES[code]
     assert {diagnostic.code for diagnostic in checked(row.example, LACKS.get(code, "")).diagnostics} == {code}
     assert [diagnostic.message for diagnostic in checked(row.instead, LACKS.get(code, "")).diagnostics] == []

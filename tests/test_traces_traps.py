@@ -207,7 +207,10 @@ def test_a_plain_prompt_is_one_user_message(opened: Open, tmp_path: Path) -> Non
 @pytest.mark.parametrize("dollars", [68007.3286, 66711.4, 0.0001107, 1e-12, 999.999999999])
 def test_a_double_becomes_the_money_that_was_written(opened: Open, tmp_path: Path, dollars: float) -> None:
     pq.write_table(pa.table({"cost": [dollars], "prompt_tokens": [10**9]}), tmp_path / "t.parquet")
-    assert opened(tmp_path / "t.parquet")[1][0]["cost_usd"] == Decimal(str(dollars))
+    write(tmp_path / "t.csv", f"cost,prompt_tokens\n{dollars!r},1\n")
+    write(tmp_path / "t.jsonl", lines({"cost": dollars, "prompt_tokens": 1}))
+    for kind in ("parquet", "csv", "jsonl"):
+        assert opened(tmp_path / f"t.{kind}")[1][0]["cost_usd"] == Decimal(str(dollars))
 
 
 @pytest.mark.parametrize(("seconds", "relative"), [(99_999_999, True), (100_000_000, False)])

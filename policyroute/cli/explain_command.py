@@ -7,7 +7,7 @@ import click
 from policyroute.cli.common import CannotRun
 from policyroute.language.codes import BY_NUMBER, CODES
 from policyroute.language.diagnostics import did_you_mean
-from policyroute.render.diagnostics import explained
+from policyroute.language.manual import code_page
 
 
 @click.command(name="explain")
@@ -22,4 +22,4 @@ def command(code: str | None) -> None:
     if name not in CODES:
         near = did_you_mean(code.upper(), BY_NUMBER) or did_you_mean(code.lower(), CODES)
         raise CannotRun(f"no diagnostic is called `{code}`", near or "`policyroute explain` lists them all")
-    click.echo(explained(name), nl=False)
+    click.echo(code_page(name), nl=False)

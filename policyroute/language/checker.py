@@ -230,6 +230,7 @@ class _Checker:
                 self.scope.report("declared-twice", "the order of tiers is declared again", span, "rank all tiers in one `order`")
             self.targets.declare_order(order)
         self.scope.models = tuple(self.targets.models)
+        self.scope.model_ids = {model.id: name for name, model in reversed(self.targets.models.items())}
         self.scope.lets = {let.name.value: let for let in self.every(syntax.Let)}
         checker = ExpressionChecker(self.scope)
         for let in self.scope.lets.values():

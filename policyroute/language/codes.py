@@ -324,6 +324,21 @@ CODES: dict[str, Code] = {
             "A gate that can't be measured can't be met.",
             'gate g on "t.parquet" against recorded { require profit >= 5% }', 'gate g on "t.parquet" against recorded { require savings >= 5% at 95% }',
         ),
+        # -- 6xx replay ------------------------------------------------------------------------------------------------
+        Code(
+            "signal-not-in-trace", "PR601",
+            "The policy reads a signal that a trace can't give, for some rows or for all.",
+            "A default in its place would decide requests by a value that nobody recorded. Rows whose decision depends on it are counted as not replayable.",
+            "policyroute simulate azure.parquet      # no prompts, and the policy asks `prompt has urgent`",
+            "policyroute simulate azure.parquet --assume tools=0      # states what holds; the report repeats it",
+        ),
+        Code(
+            "not-replayed", "PR602",
+            "The policy holds something that can change decisions and that this version doesn't replay: `sticky`, `quota`, `budget`, `escalate`.",
+            "A figure that leaves it out without a word would describe another policy.",
+            "policyroute simulate traces.parquet      # the policy has `sticky by conversation`",
+            "policyroute simulate traces.parquet --without sticky      # the report says so",
+        ),
     )
 }  # fmt: skip
 

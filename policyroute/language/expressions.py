@@ -61,6 +61,7 @@ class Scope:
     matches: dict[str, Signal] = field(default_factory=dict)
     mentioned: dict[str, dict[str, None]] = field(default_factory=dict)  # of open enums
     models: tuple[str, ...] = ()
+    model_ids: dict[str, str] = field(default_factory=dict)  # to names
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def report(self, code: str, message: str, span: Span, help_: str = "") -> None:
@@ -227,6 +228,8 @@ class ExpressionChecker:
         if type_.open and signal != "requested":
             self.scope.mentioned.setdefault(signal, {})[member.value] = None
             return member.value
+        if signal == "requested" and member.value in self.scope.model_ids:
+            return self.scope.model_ids[member.value]
         known = self.scope.models if signal == "requested" else type_.all
         if member.value not in known:
             help_ = did_you_mean(member.value, known) or f"its members are {_listed(known)}"

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from policyroute.language.codes import CODES
 from policyroute.language.diagnostics import Diagnostic, Severity
 from policyroute.language.source import Source
 
@@ -106,15 +105,3 @@ FORMATS: dict[str, Callable[[Sequence[Diagnostic], Sequence[Source]], str]] = {
     "json": as_json,
     "github": github,
 }
-
-
-def explained(code: str) -> str:
-    """A code's page: what is found, why it matters, an example, what to write instead."""
-    row = CODES[code]
-    indent = "    "
-    return "\n".join(
-        [
-            f"{row.number} {row.name}", "", row.what, "", f"Why: {row.why}", "", "Example:", "",
-            *(indent + line for line in row.example.splitlines()), "", "Instead:", "", *(indent + line for line in row.instead.splitlines()), "",
-        ]
-    )  # fmt: skip

@@ -168,7 +168,7 @@ def _signals(result: Json, console: Console) -> None:
         console.print()
     for (source, rows), names in unknown.items():
         listed = ", ".join(f"`{name}`" for name in names)
-        console.print(f"[yellow]signal-not-in-trace[/]: {listed}: unknown in {rows}: {source}", soft_wrap=True)
+        console.print(f"[yellow]warning\\[signal-not-in-trace][/]: {listed}: unknown in {rows}: {source}", soft_wrap=True)
     if unknown:
         console.print(
             "  = help: requests that depend on these are not replayable; `--assume SIGNAL=VALUE` states what holds, and is reported",
