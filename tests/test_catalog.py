@@ -21,7 +21,7 @@ from policyroute.prices.cost import Usage, cost
 from policyroute.prices.library import Library, cache_folder, load_library
 from policyroute.prices.litellm import PriceFile, read_price_file
 from policyroute.prices.match import dashed_dates, matcher
-from policyroute.prices.price import PriceList
+from policyroute.prices.price import Price, PriceList
 
 SHARED = Path(__file__).parents[2] / "shared"
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -331,8 +331,20 @@ def test_the_abilities_file_is_what_its_script_builds() -> None:
     assert build_abilities.build(source, "1.109.1") == build_abilities.TARGET.read_text("utf-8")
 
 
-def test_a_payload_is_read_without_the_package() -> None:
-    payload = json.dumps(
-        [{"id": "a", "model_match": None, "provider_match": None, "fallback": [], "models": [["m", ["equals", "m"], 5, True, []]]}]
-    ).encode()
-    assert Library(payload, "0").find("m", "a") == PriceList("m", "a", (), "library", context=5)
+def shelf(provider: str, rate: int) -> dict[str, Any]:
+    row = [None, None, None, "standard", 0, rate, rate, None, None, None, 0]
+    return {
+        "id": provider,
+        "model_match": None,
+        "provider_match": None,
+        "fallback": [],
+        "models": [["M", ["equals", "m"], 5, True, [row]]],
+    }
+
+
+@pytest.mark.parametrize(("rates", "sold_by"), [((7, 7), "openai"), ((7, 8), None)])
+def test_an_id_at_several_providers_has_a_price_if_they_agree(rates: tuple[int, int], sold_by: str | None) -> None:
+    library = Library(json.dumps([shelf("azure", rates[0]), shelf("openai", rates[1])]).encode(), "0")
+    found = library.find("m")
+    assert (found.provider if found else None) == sold_by
+    assert library.find("m", "azure") == PriceList("M", "azure", (Price(7, 7),), "library", context=5)

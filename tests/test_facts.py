@@ -239,7 +239,7 @@ def test_items_of_one_model_call_are_one_step() -> None:
         ('{"error": "x"}', None, True), ('{"error": null}', None, False), ('{"error": false}', None, False), ('{"error": ""}', None, False),
         ('{"errors": []}', None, False), ('{"isError": true}', None, True), ('{"success": false}', None, True), ('{"ok": true}', None, False),
         ('{"exit_code": 1}', None, True), ('{"exit_code": 0}', None, False), ('{"output": "x", "metadata": {"exit_code": 2}}', None, True),
-        ('{"returncode": true}', None, True), ('{"message": "error"}', None, False), ('{"error": ', None, False), ('["error"]', None, False),
+        ('{"returncode": true}', None, True), ('{"message": "error"}', None, False), ('{"error": cut of', None, True), ('["error"]', None, True),
         ("Error: x", False, False), ("fine", True, True),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from policyroute.language.declarations import (
     declare_words,
     with_mentioned,
 )  # fmt: skip
-from policyroute.language.diagnostics import Diagnostic
+from policyroute.language.diagnostics import Diagnostic, Label
 from policyroute.language.effects import Effects, canonical, classifier_signal
 from policyroute.language.expressions import ExpressionChecker, Scope
 from policyroute.language.policy import (
@@ -178,7 +178,7 @@ class _Checker:
         self._distinct(self.own(syntax.Limit), taken=set())
 
     def _distinct(self, *groups: Iterable[Any], taken: set[str], skip: str = "") -> None:
-        seen: set[str] = set()
+        seen: dict[str, Span] = {}
         nodes = [node for group in groups for node in group]
         nodes.sort(key=lambda node: (node.name.span.file == 0, node.name.span.file, node.name.span.start))  # the policy's own last
         for node in nodes:
@@ -189,9 +189,10 @@ class _Checker:
                 )
             elif name in seen and name != skip:
                 self.scope.report(
-                    "duplicate-name", f"`{name}` is declared again", node.name.span, "choose another name, or remove one of them"
-                )
-            seen.add(name)
+                    "duplicate-name", f"`{name}` is declared again", node.name.span, "choose another name, or remove one of them",
+                    Label(seen[name], "first declared here"),
+                )  # fmt: skip
+            seen.setdefault(name, node.name.span)
 
     def _named(self, kind: type[Node], what: str) -> list[Node]:
         nodes: list[Any] = self.own(kind)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from policyroute.language import syntax
-from policyroute.language.diagnostics import Diagnostic, did_you_mean
+from policyroute.language.diagnostics import Diagnostic, Label, did_you_mean
 from policyroute.language.missing import unsaid
 from policyroute.language.policy import (
     ANY_OTHER,
@@ -64,9 +64,9 @@ class Scope:
     model_ids: dict[str, str] = field(default_factory=dict)  # to names
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
-    def report(self, code: str, message: str, span: Span, help_: str = "") -> None:
-        """Collect an error."""
-        self.diagnostics.append(Diagnostic(code, message, span, help_))
+    def report(self, code: str, message: str, span: Span, help_: str = "", *labels: Label) -> None:
+        """Collect an error; `labels` are other places that it speaks of."""
+        self.diagnostics.append(Diagnostic(code, message, span, help_, labels))
 
 
 @dataclass(frozen=True, slots=True)

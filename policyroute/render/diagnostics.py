@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from policyroute.language.diagnostics import Diagnostic, Severity
-from policyroute.language.source import Source
+from policyroute.language.source import Source, Span
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 WIDEST_LINE = 160
@@ -19,10 +19,11 @@ WIDEST_LINE = 160
 
 def full(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:
     """Headline, source line with carets, help; a blank line between two."""
-    return "\n".join(_full(diagnostic, sources[diagnostic.span.file]) for diagnostic in found)
+    return "\n".join(_full(diagnostic, sources) for diagnostic in found)
 
 
-def _full(diagnostic: Diagnostic, source: Source) -> str:
+def _full(diagnostic: Diagnostic, sources: Sequence[Source]) -> str:
+    source = sources[diagnostic.span.file]
     line, column = source.position(diagnostic.span.start)
     end_line, end_column = source.position(diagnostic.span.end)
     text, shift = _window(source.line(line).replace("\t", " "), column)
@@ -38,8 +39,9 @@ def _full(diagnostic: Diagnostic, source: Source) -> str:
         f"{click.style(str(line), fg='blue')} {bar} {text}",
         f"{gutter} {bar} {' ' * (column - shift - 1)}{click.style(carets, fg=_COLOURS[diagnostic.severity])}",
     ]
-    if diagnostic.help:
-        lines.append(f"{gutter} {click.style('=', fg='blue')} help: {diagnostic.help}")
+    notes = [f"note: {label.text}: {_at(label.span, sources)}" for label in diagnostic.labels]
+    notes += [f"help: {diagnostic.help}"] if diagnostic.help else []
+    lines += [f"{gutter} {click.style('=', fg='blue')} {note}" for note in notes]
     return "\n".join(lines) + "\n"
 
 
@@ -53,13 +55,12 @@ def _window(text: str, column: int) -> tuple[str, int]:
 
 def concise(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:
     """`file:line:column: PR101 message`, one line each."""
-    return "".join(f"{_place(d, sources)}: {d.number} {d.severity}[{d.code}] {d.message}\n" for d in found)
+    return "".join(f"{_at(d.span, sources)}: {d.number} {d.severity}[{d.code}] {d.message}\n" for d in found)
 
 
-def _place(diagnostic: Diagnostic, sources: Sequence[Source]) -> str:
-    source = sources[diagnostic.span.file]
-    line, column = source.position(diagnostic.span.start)
-    return f"{source.name}:{line}:{column}"
+def _at(span: Span, sources: Sequence[Source]) -> str:
+    line, column = sources[span.file].position(span.start)
+    return f"{sources[span.file].name}:{line}:{column}"
 
 
 def as_json(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:

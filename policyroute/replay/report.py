@@ -12,7 +12,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from policyroute.language.decision import NO_ARM
-from policyroute.language.policy import Policy, Refuse, Route, Split
+from policyroute.language.limits import blocked
+from policyroute.language.policy import REQUESTED, Policy, Refuse, Route, Split, reads
 from policyroute.prices.money import to_decimal
 from policyroute.prices.table import fallbacks_of
 from policyroute.replay.ledger import CLASSES, ESTIMATED, PRICED, RECORDED_COST, REFUSED, UNKNOWN
@@ -180,8 +181,7 @@ def _why(simulation: Simulation, flows: Table, name: str) -> list[str]:
                 else []
             )
         case "not replayable":
-            stuck = sorted({-1 - key[1] if key[1] < 0 else key[1] for key in chosen})
-            return [_stuck(simulation, number) for number in stuck]
+            return [_stuck(simulation, rule_no) for rule_no in sorted({key[1] for key in chosen})]
         case "refused":
             return sorted({f"rule `{simulation.policy.rules[key[1]].name}` refuses" for key in chosen})
         case "unroutable":
@@ -189,10 +189,30 @@ def _why(simulation: Simulation, flows: Table, name: str) -> list[str]:
     return []
 
 
-def _stuck(simulation: Simulation, number: int) -> str:
-    rule = simulation.policy.rules[number]
-    unknown = [name for name, count in _unknown(simulation).items() if count]
-    return f"rule `{rule.name}` or its models need {', '.join(f'`{name}`' for name in unknown)}"
+def _unpriceable(labels: list[str]) -> str:
+    listed = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
+    return f"no price or no token counts for what the baseline calls: {listed} (`--prices FILE`, or a model with this id and its prices in the policy)"
+
+
+def _stuck(simulation: Simulation, rule_no: int) -> str:
+    """At which rule or limits rows got stuck, and which unknown signals are read there."""
+    policy, unknown = simulation.policy, _unknown(simulation)
+    rule = policy.rules[-1 - rule_no if rule_no < 0 else rule_no]
+    if rule_no < 0:
+        read, place = set(reads(rule.condition)), f"rule `{rule.name}`"
+    else:
+        models = (
+            policy.models
+            if any(REQUESTED in route.chain for route in rule.routes)
+            else {m for route in rule.routes for m in route.chain}
+        )
+        read, place = (
+            {name for model in models for name in reads(blocked(policy, model))},
+            f"a limit of the models of `{rule.name}`",
+        )
+        read |= {REQUESTED} if len(models) == len(policy.models) else set()
+    names = [f"`{name}`" for name, count in unknown.items() if count and name in read]
+    return f"{place} reads {', '.join(names)}"
 
 
 def _unknown(simulation: Simulation) -> dict[str, int]:
