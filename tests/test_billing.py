@@ -68,6 +68,51 @@ def test_the_recipe_gives_what_openai_billed(messages: list[object], tools: list
     assert bill.tokens(lambda text: tokens.count(text, "cl100k_base")) == billed
 
 
+def test_tools_are_written_as_openai_shows_them() -> None:
+    """The form of OpenAI's harmony guide, defaults included."""
+    parameters = {
+        "type": "object",
+        "required": ["place", "mixed"],
+        "properties": {
+            "place": {"type": "string", "description": "City and state"},
+            "unit": {"type": "string", "enum": ["celsius", "fahrenheit"], "default": "celsius"},
+            "days": {"type": "integer", "default": 3},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "mixed": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "either": {"type": ["number", "null"]},
+            "anything": {},
+            "bag": {"type": "object"},
+            "inner": {"type": "object", "properties": {"deep": {"type": "boolean", "description": "Is it?"}}},
+        },
+    }
+    content = request.of_row([], [tool("weather", parameters, "Get it."), tool("now", EMPTY)])
+    assert (
+        billing.written(list(content.tools or ()))
+        == """namespace functions {
+
+// Get it.
+type weather = (_: {
+// City and state
+place: string,
+unit?: "celsius" | "fahrenheit", // default: celsius
+days?: number, // default: 3
+tags?: string[],
+mixed: string | null,
+either?: number | null,
+anything?: any,
+bag?: object,
+inner?: {
+  // Is it?
+  deep?: boolean,
+},
+}) => any;
+
+type now = () => any;
+
+} // namespace functions"""
+    )
+
+
 def test_the_parts_of_a_count() -> None:
     def total(*messages: object, tools: list[object] | None = None) -> int:
         return Facts.of_row(list(messages), tools).tokens or 0

@@ -7,7 +7,8 @@ The recipe
 - 3 for the answer's start; for each message 3 and 1 for its role; a participant's name and 1; a tool result is a message.
   (OpenAI cookbook, "How to count tokens with tiktoken".)
 - A tool call: its name, its arguments and 3. Tool definitions are written as TypeScript types and counted as that text, and 9;
-  with a system message 4 less, and that message gets a line break. (Found out by the authors of openai-chat-tokens.)
+  with a system message 4 less, and that message gets a line break. (Found out by the authors of openai-chat-tokens; defaults as
+  OpenAI's harmony guide shows them.)
 - Pictures by `pictures.tokens`. Blocks and tools of an unknown kind as their JSON text. A schema for the answer: not counted.
 """
 
@@ -121,8 +122,15 @@ def _members(schema: Mapping[str, Any], indent: int) -> str:
         inner = member if isinstance(member, Mapping) else {}
         if isinstance(described := inner.get("description"), str) and described:
             lines.append(f"{margin}// {described}")
-        lines.append(f"{margin}{name}{'' if name in needed else '?'}: {_type(inner, indent)},")
+        default = f" // default: {_default(inner)}" if inner.get("default") is not None else ""
+        lines.append(f"{margin}{name}{'' if name in needed else '?'}: {_type(inner, indent)},{default}")
     return "\n".join(lines)
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    """A default as it is shown: a member of an enum without its quotes."""
+    value = schema["default"]
+    return value if isinstance(value, str) and schema.get("enum") else compact(value)
 
 
 def _type(schema: Mapping[str, Any], indent: int) -> str:
