@@ -72,7 +72,7 @@ class Bounded:
         self._values, self._slack = given_values, slack
 
     def __getattr__(self, name: str) -> Any:
-        for ending, sign in (("_low", -1), ("_high", 1)):
+        for ending, sign in (("_LOW", -1), ("_HIGH", 1)):
             if name.endswith(ending) and name.removesuffix(ending).removeprefix("s_") in COSTLY:
                 return max(0, getattr(self._values, name.removesuffix(ending)) + sign * self._slack)
         return getattr(self._values, name)

@@ -31,7 +31,8 @@ from policyroute.language.policy import (
 )  # fmt: skip
 from policyroute.language.vocabulary import COMPARISONS, OPERATORS
 
-# Numbers whose exact value costs a scan, and which a values object also offers as `<identifier>_low` and `_high`.
+# Numbers whose exact value costs a scan, and which a values object also offers as `<identifier>_LOW` and `_HIGH`. Names are
+# lower-case, so no declared signal can collide with these.
 COSTLY = frozenset({"tokens", "last_tokens"})
 LARGEST_TABLE = 6  # models in a chain up to which all 2^n outcomes are made beforehand
 
@@ -186,8 +187,8 @@ class _Writer:
         left, right = node.arguments
         exact = self.expression(node)
         low, high = (
-            (self.expression(left, "_low"), self.expression(right, "_high")),
-            (self.expression(left, "_high"), self.expression(right, "_low")),
+            (self.expression(left, "_LOW"), self.expression(right, "_HIGH")),
+            (self.expression(left, "_HIGH"), self.expression(right, "_LOW")),
         )
         match node.operator:
             case ">" | ">=":
@@ -201,7 +202,7 @@ class _Writer:
         return f"({surely[0]} {sign} {surely[1]} or ({perhaps[0]} {sign} {perhaps[1]} and {exact}))"
 
 
-_OTHER = {"_low": "_high", "_high": "_low"}  # constants are never negative, so only `-` turns a bound around
+_OTHER = {"_LOW": "_HIGH", "_HIGH": "_LOW"}  # constants are never negative, so only `-` turns a bound around
 
 
 def _write(template: str, arguments: list[str]) -> str:

@@ -134,6 +134,13 @@ class Query:
     def _may_be_null(self, node: Expression) -> bool:
         return not self.unknown.isdisjoint(reads(node))
 
+    def _when(self, condition: Expression, taken: int, stuck: int) -> str:
+        """A branch of a CASE: `taken` where the condition holds, `stuck` where it is unknown. The rows that go on pay for one test."""
+        written = expression(condition)
+        if not self._may_be_null(condition):
+            return f"WHEN {written} THEN {taken}"
+        return f"WHEN {written} IS NOT FALSE THEN CASE WHEN {written} THEN {taken} ELSE {stuck} END"
+
     def _rule(self) -> str:
         whens: list[str] = []
         for number, rule in enumerate(self.policy.rules):
@@ -141,9 +148,7 @@ class Query:
                 continue
             if rule.condition == TRUE:
                 return f"CAST(CASE {' '.join(whens)} ELSE {number} END AS SMALLINT)" if whens else f"CAST({number} AS SMALLINT)"
-            whens.append(f"WHEN {expression(rule.condition)} THEN {number}")
-            if self._may_be_null(rule.condition):
-                whens.append(f"WHEN {expression(rule.condition)} IS NULL THEN {-1 - number}")
+            whens.append(self._when(rule.condition, number, -1 - number))
         raise AssertionError("a checked policy ends in `otherwise`")
 
     def _arm(self) -> str:
@@ -193,10 +198,7 @@ class Query:
                     if whens
                     else f"CAST({self.numbers[name]} AS SMALLINT)"
                 )
-            written = expression(condition)
-            whens.append(f"WHEN {written} THEN {self.numbers[name]}")
-            if self._may_be_null(condition):
-                whens.append(f"WHEN {written} IS NULL THEN {STUCK}")
+            whens.append(self._when(condition, self.numbers[name], STUCK))
         return f"CAST(CASE {' '.join(whens)} ELSE {NOBODY} END AS SMALLINT)" if whens else f"CAST({NOBODY} AS SMALLINT)"
 
     def _chain(self, chain: Chain) -> str:

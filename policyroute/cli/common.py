@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from policyroute.language.diagnostics import did_you_mean
+from policyroute.language.diagnostics import Severity, did_you_mean
 from policyroute.language.load import Checked, check_file
 from policyroute.language.policy import BoolType, EnumType, IntType, Policy, Value
 from policyroute.render.diagnostics import FORMATS
@@ -45,12 +47,15 @@ class Config:
     values: dict[str, Any]
 
     def policies(self) -> list[Path]:
-        """The policies named by the file, else those in the folder `policies/` beside it."""
+        """The policies named by the file (folders give theirs), else those in the folder `policies/` beside it."""
         named = self.values.get("policy", self.values.get("policies"))
-        if named is not None:
-            names = [named] if isinstance(named, str) else list(named)
-            return [self.folder / name for name in names]
-        return sorted((self.folder / "policies").glob("*.route"))
+        if named is None:
+            return sorted((self.folder / "policies").glob("*.route"))
+        names = named if isinstance(named, list) else [named]
+        if not all(isinstance(name, str) for name in names):
+            raise CannotRun("`policy` in the configuration names no file", 'write `policy = "FILE"`, or a list of such names')
+        paths = [self.folder / name for name in names]
+        return [file for path in paths for file in (sorted(path.rglob("*.route")) if path.is_dir() else [path])]
 
 
 def config(start: Path | None = None) -> Config:
@@ -98,9 +103,7 @@ def policy_files(given: Sequence[str]) -> list[Path]:
 
 def one_policy(given: str | None) -> Path:
     """The policy to work with: the one named, else the one of the configuration or the only one in `policies/`."""
-    if given:
-        return policy_files([given])[0]
-    found = policy_files([])
+    found = policy_files([given] if given else [])
     if len(found) > 1:
         names = ", ".join(path.as_posix() for path in found)
         raise CannotRun(
@@ -129,7 +132,8 @@ def loaded(path: Path) -> Policy:
 def fail_with(checked: Checked, path: Path) -> NoReturn:
     """Show a policy's diagnostics on stderr and stop: what doesn't load can't be used."""
     click.echo(FORMATS["full"](checked.diagnostics, checked.sources), err=True)
-    raise CannotRun(f"`{path}` has {len(checked.diagnostics)} errors and was not loaded")
+    errors = sum(found.severity is Severity.ERROR for found in checked.diagnostics)
+    raise CannotRun(f"`{path}` has {errors} {'error' if errors == 1 else 'errors'} and was not loaded")
 
 
 def pairs(given: Sequence[str], option: str) -> dict[str, str]:
@@ -138,7 +142,7 @@ def pairs(given: Sequence[str], option: str) -> dict[str, str]:
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise CannotRun(f"`{option} {text}` has no `=`", f"write `{option} NAME=VALUE`")
+            raise CannotRun(f"`{option} {text}` is not a name and a value", f"write `{option} NAME=VALUE`")
         found[name.strip()] = value.strip()
     return found
 
@@ -153,8 +157,8 @@ def _value(policy: Policy, name: str, text: str) -> Value:
     if signal is None:
         raise CannotRun(f"no signal is named `{name}`", did_you_mean(name, policy.signals) or "`policyroute vocabulary` lists them")
     match signal.type:
-        case IntType(low, high) if text.isdigit() and low <= int(text) <= high:
-            return int(text)
+        case IntType(low, high) if (number := _whole(text)) is not None and low <= number <= high:
+            return number
         case IntType(low, high):
             raise CannotRun(f"`{name}` is a number from {low} to {high}", f"write `--assume {name}={low}`")
         case BoolType() if text in ("true", "false"):
@@ -165,6 +169,15 @@ def _value(policy: Policy, name: str, text: str) -> Value:
             raise CannotRun(f"`{name}` has no member `{text}`", f"its members are {', '.join(type_.all)}")
         case _:
             return text
+
+
+def _whole(text: str) -> int | None:
+    """A whole number as policies write it (`1500`, `1.5k`, `2M`), or None."""
+    match = re.fullmatch(r"([0-9_]{1,18}(?:\.[0-9]{1,6})?)([kM]?)", text)
+    if not match or not match[1][0].isdigit():
+        return None
+    number = Decimal(match[1].replace("_", "")) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
+    return int(number) if number == int(number) else None
 
 
 def priced(policy: Policy, catalog: Catalog) -> Policy:

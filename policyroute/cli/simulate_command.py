@@ -95,7 +95,7 @@ def command(
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    render(found, Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 140))
+    render(found, Console(highlight=False, emoji=False, soft_wrap=False, width=None if sys.stdout.isatty() else 140))
 
 
 def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Policy | None]:

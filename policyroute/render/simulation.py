@@ -1,4 +1,7 @@
-"""A simulation's result for a terminal. Every figure is taken from the result; nothing is computed but bars."""
+"""A simulation's result for a terminal. Every figure is taken from the result; nothing is computed but bars.
+
+Names come from traces and policies, and may hold what rich takes for markup: they are escaped wherever they are printed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -53,9 +57,9 @@ def bar(percent: str | None) -> str:
 
 
 def _table(*columns: str, title: str, left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right", no_wrap=number >= left, overflow="fold")
+        table.add_column(escape(column), justify="left" if number < left else "right", no_wrap=number >= left, overflow="fold")
     return table
 
 
@@ -70,7 +74,7 @@ def _headline(result: Json, console: Console) -> None:
         return
     saving = Decimal(head["saving_usd"])
     word, colour = ("saved", "green") if saving > 0 else ("dearer", "red") if saving < 0 else ("no difference", "yellow")
-    console.print(f"  {result['baseline']:<28} {usd(head['baseline_usd']):>14}")
+    console.print(f"  {escape(result['baseline']):<28} {usd(head['baseline_usd']):>14}")
     console.print(f"  {'under the policy':<28} {usd(head['routed_usd']):>14}")
     console.print(
         f"  [bold {colour}]{word:<28} {usd(head['saving_usd'].lstrip('-')):>14}   {share((head['saving_percent'] or '').lstrip('-') or None)}[/]"
@@ -101,7 +105,7 @@ def _accounting(result: Json, console: Console) -> None:
         why += [f"{SHOWN_CLASSES[line['class']]}: {reason}" for reason in line["why"]]
     console.print(table)
     for reason in why:
-        console.print(f"  [dim]{reason}[/]", soft_wrap=True)
+        console.print(f"  [dim]{escape(reason)}[/]", soft_wrap=True)
 
 
 def _rules(result: Json, console: Console) -> None:
@@ -112,7 +116,7 @@ def _rules(result: Json, console: Console) -> None:
         figures = [usd(money["baseline_usd"]), usd(money["routed_usd"]), usd(money["saving_usd"])] if money else ["-", "-", "-"]
         table.add_row(
             name,
-            line["target"],
+            escape(line["target"]),
             f"{line['takes']:,} {share(line['takes_percent']):>8}",
             bar(line["takes_percent"]),
             f"{line['alone']:,}",
@@ -125,8 +129,8 @@ def _flows(result: Json, console: Console) -> None:
     table = _table("from", "to", "rows", "before", "after", "saving", title="\nFrom model to model", left=2)
     for line in result["flows"][:MOST_FLOWS]:
         table.add_row(
-            line["from"],
-            line["to"],
+            escape(line["from"]),
+            escape(line["to"]),
             f"{line['rows']:,}",
             usd(line["baseline_usd"]),
             usd(line["routed_usd"]),
@@ -145,7 +149,7 @@ def _segments(result: Json, console: Console) -> None:
         lines = [*segment["top"][:MOST_MEMBERS], *segment["losers"][:MOST_MEMBERS]]
         for line in lines:
             table.add_row(
-                str(line["member"]), f"{line['rows']:,}", f"{line['changed']:,}", usd(line["baseline_usd"]), usd(line["routed_usd"]),
+                escape(str(line["member"])), f"{line['rows']:,}", f"{line['changed']:,}", usd(line["baseline_usd"]), usd(line["routed_usd"]),
                 usd(line["saving_usd"]), share(line["saving_percent"]),
             )  # fmt: skip
         console.print(table)
@@ -168,7 +172,7 @@ def _signals(result: Json, console: Console) -> None:
         console.print()
     for (source, rows), names in unknown.items():
         listed = ", ".join(f"`{name}`" for name in names)
-        console.print(f"[yellow]warning\\[signal-not-in-trace][/]: {listed}: unknown in {rows}: {source}", soft_wrap=True)
+        console.print(f"[yellow]warning\\[signal-not-in-trace][/]: {listed}: unknown in {rows}: {escape(source)}", soft_wrap=True)
     if unknown:
         console.print(
             "  = help: requests that depend on these are not replayable; `--assume SIGNAL=VALUE` states what holds, and is reported",
@@ -200,9 +204,9 @@ def _self_test(result: Json, console: Console) -> None:
 def _foot(result: Json, console: Console) -> None:
     console.print("\n[bold]Assumed[/]")
     for assumption in result["assumptions"]:
-        console.print(f"  - {assumption}", soft_wrap=True, highlight=False)
+        console.print(f"  - {escape(assumption)}", soft_wrap=True, highlight=False)
     for note in result["notes"]:
-        console.print(f"[dim]trace: {note['message']}[/]", soft_wrap=True, highlight=False)
+        console.print(f"[dim]trace: {escape(note['message'])}[/]", soft_wrap=True, highlight=False)
     digests = result["digests"]
     console.print(
         f"\n[dim]{result['engine']} · {result['prices']} · policy {digests['policy'][:12]} · trace {digests['trace'][:12]}[/]",

@@ -64,9 +64,8 @@ def served_models(connection: duckdb.DuckDBPyConnection, relation: str, policies
         numbers.append(tuple(_number(name, priced.get(name), lists, labels) for name in policy.models))
     known = requested_names(policies[0])
     names = list(policies[0].models)
-    pairs = connection.sql(
-        f"SELECT DISTINCT provider, unnest([model, requested_model]) AS model FROM ({relation}) ORDER BY ALL"
-    ).fetchall()
+    distinct = f"SELECT DISTINCT provider, model, requested_model FROM ({relation})"
+    pairs = connection.sql(f"SELECT DISTINCT provider, unnest([model, requested_model]) AS model FROM ({distinct}) ORDER BY ALL").fetchall()
     rows = []
     for provider, model in ((provider, model) for provider, model in pairs if model is not None):
         own = known.get(model) or known.get(f"{provider}/{model}" if provider else "")
@@ -181,7 +180,7 @@ class Ledger:
     def rows(self, source: str, baseline_source: str = "") -> str:
         """The whole ledger: costs settled, changed or not, and the accounting class."""
         recorded = 'CAST("$recorded" * 1000000000000 AS HUGEINT)' if self.has_costs else "CAST(NULL AS HUGEINT)"
-        stands_in = f'"$old_cost" IS NULL AND {recorded} IS NOT NULL' if self.has_costs and self.baseline == "recorded" else "FALSE"
+        stands_in = '"$old_cost" IS NULL AND "$recorded" IS NOT NULL' if self.has_costs and self.baseline == "recorded" else "FALSE"
         settled = (
             f'SELECT * REPLACE (CASE WHEN {stands_in} THEN {recorded} ELSE "$old_cost" END AS "$old_cost", '
             f'CASE WHEN {stands_in} THEN {RECORDED_COST} ELSE "$old_bits" END AS "$old_bits"), {recorded} AS "$recorded_cost", '
@@ -213,8 +212,8 @@ class Ledger:
             "changed": f'CASE WHEN {MODEL} >= 0 THEN "$changed" END', "class": f'{_listed(CLASSES)}[1 + "$class"]',
             **{name: f'"${name}"' for name in USAGE},
             "old_cost_usd": _dollars('"$old_cost"'), "new_cost_usd": _dollars('"$new_cost"'), "recorded_cost_usd": _dollars('"$recorded_cost"'),
-            **{name: quoted("$by " + name) for name in self.segments},
         }  # fmt: skip
+        columns |= {f"by {name}" if name in columns else name: quoted("$by " + name) for name in self.segments}
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed} FROM ({self.rows(source, baseline_source)})"
 

@@ -36,7 +36,7 @@ class Measure:
 # Of one group of ledger rows. Money is picodollars.
 MEASURES: tuple[Measure, ...] = (
     Measure("rows", "count(*)"),
-    Measure("changed", 'count(*) FILTER (WHERE "$changed")'),
+    Measure("changed", 'count_if("$changed")'),
     Measure("old_known", 'count("$old_cost")'),
     Measure("old", 'coalesce(sum("$old_cost"), 0)'),
     Measure("new", 'coalesce(sum("$new_cost"), 0)'),
@@ -136,10 +136,10 @@ def _cube(connection: duckdb.DuckDBPyConnection, ledger: Ledger, rows: str) -> t
             row[1 + len(by) + len(dimensions) :],
         )
         if rolled[0] == 0:
-            flows[tuple(keys[:5])] = tuple(int(number) for number in numbers)
+            flows[tuple(keys[:5])] = numbers
             continue
         place = rolled[1:].index(0)
-        segments[list(by)[place]][keys[0], keys[5 + place]] = tuple(int(number) for number in numbers)
+        segments[list(by)[place]][keys[0], keys[5 + place]] = numbers
     return flows, segments
 
 
@@ -148,7 +148,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) -
     usage = ", ".join(f'{sql} AS "${name}"' for name, sql in ledger.usage.items())
     priced = f"""
         SELECT "$served" AS number, CAST(t.cost_usd * 1000000000000 AS HUGEINT) AS recorded, {_factual_cost(ledger)} AS recomputed
-        FROM (SELECT s.*, {ledger.prices.slot_sql('"$served"', "ts" if ledger.dated else "CAST(NULL AS TIMESTAMP)", "input_tokens", "service_tier")} AS slot
+        FROM (SELECT s.*, {ledger.prices.slot_sql('"$served"', "ts" if ledger.dated else "CAST(NULL AS TIMESTAMP)", '"$input_tokens"', "service_tier")} AS slot
               FROM (SELECT r.*, {usage}, coalesce(m."$served", -1) AS "$served" FROM ({source}) r
                     LEFT JOIN served m ON m.model = r.model AND m.provider IS NOT DISTINCT FROM r.provider) s) t
         JOIN {ledger.prices.name} p USING (slot)
@@ -164,8 +164,8 @@ def _factual_cost(ledger: Ledger) -> str:
 
 def _counts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) -> tuple[dict[str, int], int | None, int | None]:
     """Scalar counters: rules that match alone, shadow rules, unknown and odd signal values; and the time window."""
-    columns = {f"alone {name}": f"count(*) FILTER (WHERE {sql})" for name, sql in ledger.query.alone().items()}
-    columns |= {f"shadow {name}": f"count(*) FILTER (WHERE {sql})" for name, sql in ledger.query.shadows().items()}
+    columns = {f"alone {name}": f"count_if({sql})" for name, sql in ledger.query.alone().items()}
+    columns |= {f"shadow {name}": f"count_if({sql})" for name, sql in ledger.query.shadows().items()}
     columns |= {
         f"unknown {name}": f"count(*) FILTER (WHERE {quoted(name)} IS NULL)"
         for name in ledger.names

@@ -18,6 +18,7 @@ from policyroute.language.policy import (
     EnumType,
     IntType,
     KeyType,
+    Place,
     Policy,
     Signal,
     Value,
@@ -25,6 +26,7 @@ from policyroute.language.policy import (
 from policyroute.language.vocabulary import SIGNALS, WEEKDAYS
 
 EXTRACTED = "extracted "
+_INTEGERS = "('TINYINT', 'SMALLINT', 'INTEGER', 'BIGINT', 'UTINYINT', 'USMALLINT', 'UINTEGER')"
 ANSWER = "answer tokens"  # beside the signals: the output of a trace that holds answers and no usage
 
 
@@ -109,11 +111,14 @@ def _extracted_only(name: str, available: Available) -> Observed:
 
 
 def _raw(signal: Signal, available: Available) -> tuple[str, str]:
-    """The first value among ready-made columns and extraction, and where that is."""
+    """The first value among the policy's places, ready-made columns and extraction, and where that is."""
     row = SIGNALS[signal.name]
     type_ = _sql_type(signal)
-    parts = [f"TRY_CAST({quoted(column)} AS {type_})" for column in _ready(signal.name, available.columns)]
-    sources = [f"column `{column}`" for column in _ready(signal.name, available.columns)]
+    places = _places(signal.places, available)
+    parts = [_cast(signal, sql) for sql, _ in places]
+    parts += [f"TRY_CAST({quoted(column)} AS {type_})" for column in _ready(signal.name, available.columns)]
+    sources = [source for _, source in places]
+    sources += [f"column `{column}`" for column in _ready(signal.name, available.columns)]
     if signal.name in available.extracted:
         parts.append(quoted(EXTRACTED + signal.name))
         sources.append(f"extracted from `{row.content}`")
@@ -168,35 +173,59 @@ def _time(policy: Policy, signal: Signal, available: Available) -> Observed:
 
 def _declared(signal: Signal, available: Available) -> Observed:
     """A declared signal: its column, else a key of `metadata`. Where the trace has the place, a row without value has the default."""
-    columns = [place.name for place in signal.places if place.kind == "column"] or [signal.name]
-    keys = [place.name for place in signal.places if place.kind == "metadata"]
-    parts = [quoted(column) for column in columns if column in available.columns]
-    sources = [f"column `{column}`" for column in columns if column in available.columns]
-    if "metadata" in available.columns:
-        parts += [f'json_extract_string("metadata", {literal(_path(key))})' for key in keys]
-        sources += [f"`metadata` key `{key}`" for key in keys]
-    if not parts:
-        named = ", ".join(f"`{column}`" for column in columns)
+    own = () if any(place.kind == "column" for place in signal.places) else (Place("column", signal.name),)
+    places = (*own, *signal.places)
+    found = _places(places, available)
+    if not found:
+        named = ", ".join(f"`{place.name}`" for place in places if place.kind == "column")
         return Observed(signal.name, f"CAST(NULL AS {_sql_type(signal)})", f"not in the trace: it has no column {named}", True)
-    raw = parts[0] if len(parts) == 1 else f"coalesce({', '.join(f'CAST({part} AS VARCHAR)' for part in parts)})"
-    sql, odd = _declared_value(signal, raw)
-    return Observed(signal.name, sql, ", else ".join(sources), False, odd)
+    raw = found[0][0] if len(found) == 1 else f"coalesce({', '.join(f'CAST({sql} AS VARCHAR)' for sql, _ in found)})"
+    value, odd = _declared_value(signal, raw)
+    return Observed(signal.name, value, ", else ".join(source for _, source in found), False, odd)
+
+
+def _places(places: Iterable[Place], available: Available) -> list[tuple[str, str]]:
+    """SQL and description of those places that the trace has: columns, then keys of `metadata`."""
+    columns = [place.name for place in places if place.kind == "column" and place.name in available.columns]
+    keys = [place.name for place in places if place.kind == "metadata" and "metadata" in available.columns]
+    found = [(quoted(column), f"column `{column}`") for column in columns]
+    # Text that is no JSON would stop the query.
+    key = """CASE WHEN json_valid("metadata") THEN json_extract_string("metadata", {}) END"""
+    return [*found, *((key.format(literal(_path(name))), f"`metadata` key `{name}`") for name in keys)]
 
 
 def _declared_value(signal: Signal, raw: str) -> tuple[str, str]:
     default = literal(signal.default)
     match signal.type:
         case IntType():
-            value, odd = _held(signal, f"TRY_CAST({raw} AS BIGINT)")
-            return f"coalesce({value}, {default})", f"({odd} OR (TRY_CAST({raw} AS BIGINT) IS NULL AND {raw} IS NOT NULL))"
+            number = _cast(signal, raw)
+            value, odd = _held(signal, number)
+            return f"coalesce({value}, {default})", f"({odd} OR ({number} IS NULL AND {raw} IS NOT NULL))"
         case BoolType():
-            return f"coalesce(TRY_CAST({raw} AS BOOLEAN), {default})", f"(TRY_CAST({raw} AS BOOLEAN) IS NULL AND {raw} IS NOT NULL)"
+            value = _cast(signal, raw)
+            return f"coalesce({value}, {default})", f"({value} IS NULL AND {raw} IS NOT NULL)"
         case EnumType(members=members):
             text = f"CAST({raw} AS VARCHAR)"
             listed = ", ".join(literal(member) for member in members)
             return f"CASE WHEN {text} IN ({listed}) THEN {text} ELSE {default} END", f"({text} NOT IN ({listed}))"
         case _:
             return f"coalesce(CAST({raw} AS VARCHAR), '')", ""
+
+
+def _cast(signal: Signal, raw: str) -> str:
+    """A column or key of any type as the signal's type, NULL where it is none, as `signals.values` reads a live request.
+
+    DuckDB's own casts would take `12.5` for 13, `1e3` for 1000 and `t` for true. `typeof` is a constant once the query is bound.
+    """
+    match signal.type:
+        case IntType():
+            whole = f"regexp_full_match(trim(CAST({raw} AS VARCHAR)), '-?[0-9]{{1,18}}(\\.0+)?')"
+            return f"CASE WHEN typeof({raw}) IN {_INTEGERS} OR {whole} THEN TRY_CAST({raw} AS BIGINT) END"
+        case BoolType():
+            text = f"lower(CAST({raw} AS VARCHAR))"
+            return f"CASE WHEN {text} IN ('true', '1', 'yes') THEN TRUE WHEN {text} IN ('false', '0', 'no') THEN FALSE END"
+        case _:
+            return f"CAST({raw} AS VARCHAR)"
 
 
 def _path(key: str) -> str:

@@ -18,7 +18,7 @@ from policyroute.prices.money import to_decimal
 from policyroute.prices.table import fallbacks_of
 from policyroute.replay.ledger import CLASSES, ESTIMATED, PRICED, RECORDED_COST, REFUSED, UNKNOWN
 from policyroute.replay.measures import FACTS, MEASURES, NAMES, Measure, Table, merge
-from policyroute.replay.simulate import Simulation
+from policyroute.replay.simulate import DECISIVE, Simulation
 
 SCHEMA = "policyroute.simulation/1"
 TOP = 10  # members of a segment that are listed: those that save most and those that lose
@@ -172,14 +172,10 @@ def _why(simulation: Simulation, flows: Table, name: str) -> list[str]:
             own = [text for bit, text in ours.items() if bits & bit]
             return [*fallbacks_of(bits & (RECORDED_COST - 1)), *own]
         case "unpriceable":
-            labels = sorted(
-                {simulation.served.label(key[3]) for key, n in chosen.items() if _figures(n)["old_known"] < _figures(n)["rows"]}
-            )
-            return (
-                [f"no price for what the baseline calls: {', '.join(labels[:12])}{', ...' if len(labels) > 12 else ''}"]
-                if labels
-                else []
-            )
+            known = {key: (_figures(numbers)["old_known"], _figures(numbers)["rows"]) for key, numbers in chosen.items()}
+            olds = {simulation.served.label(key[3]) for key, (priced, rows) in known.items() if priced < rows}
+            news = {simulation.served.label(key[4]) for key, (priced, _) in known.items() if priced}
+            return [*_unpriceable("baseline", olds), *_unpriceable("policy", news)]
         case "not replayable":
             return [_stuck(simulation, rule_no) for rule_no in sorted({key[1] for key in chosen})]
         case "refused":
@@ -189,9 +185,13 @@ def _why(simulation: Simulation, flows: Table, name: str) -> list[str]:
     return []
 
 
-def _unpriceable(labels: list[str]) -> str:
-    listed = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
-    return f"no price or no token counts for what the baseline calls: {listed} (`--prices FILE`, or a model with this id and its prices in the policy)"
+def _unpriceable(side: str, labels: set[str]) -> list[str]:
+    if not labels:
+        return []
+    names = sorted(labels)
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    remedy = "`--prices FILE`, or a model with this id and its prices in the policy"
+    return [f"no price or no token counts for what the {side} calls: {listed} ({remedy})"]
 
 
 def _stuck(simulation: Simulation, rule_no: int) -> str:
@@ -336,11 +336,10 @@ def assumptions(simulation: Simulation) -> list[str]:
         found.append("calls that failed at the provider cost nothing, before and after")
     found.append("every call of the routed model succeeds at the first attempt")
     found += dict.fromkeys(seen.assumption for seen in simulation.observed.values() if seen.assumption)
-    without = [
-        construct.title for construct in simulation.policy.constructs if construct.kind in ("sticky", "quota", "budget", "escalate")
-    ]
-    if without:
-        found.append(f"the policy is replayed without {', '.join(without)}")
+    for what, policy in (("policy", simulation.policy), ("baseline's policy", simulation.options.baseline_policy)):
+        without = [construct.title for construct in policy.constructs if construct.kind in DECISIVE] if policy else []
+        if without:
+            found.append(f"the {what} is replayed without {', '.join(without)}")
     unread = [
         construct.title
         for construct in simulation.policy.constructs

@@ -91,17 +91,30 @@ def simulate(policy: Policy, paths: Sequence[str | Path], catalog: Catalog, opti
 
     Raises `TraceError` for a trace that can't be read and `SimulationError` for what can't be replayed.
     """
-    _refuse_undecided(policy, options)
+    _refuse_undecided([policy, *([options.baseline_policy] if options.baseline_policy else [])], options)
     with tempfile.TemporaryDirectory(prefix="policyroute-") as scratch:
         connection = _connect(options, Path(scratch))
         try:
             return _simulate(policy, paths, catalog, options, step, connection, Path(scratch))
+        except duckdb.Error as error:
+            reason = str(error).split("\n", 1)[0]
+            raise SimulationError(f"the trace can't be replayed: {reason}", _remedy(error)) from error
         finally:
             connection.close()
 
 
-def _refuse_undecided(policy: Policy, options: Options) -> None:
-    undecided = [construct for construct in policy.constructs if construct.kind in DECISIVE]
+def _remedy(error: duckdb.Error) -> str:
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "a larger `--memory`, or fewer `--threads`"
+    return "check that the trace is whole; `policyroute import` writes it anew"
+
+
+def _refuse_undecided(policies: Sequence[Policy], options: Options) -> None:
+    undecided = [construct for policy in policies for construct in policy.constructs if construct.kind in DECISIVE]
+    titles = [construct.title for construct in undecided]
+    for name in options.without:
+        if name not in DECISIVE and name not in titles:
+            raise SimulationError(f"there is no `{name}` to leave out", f"`--without` takes {', '.join((*DECISIVE, *titles))}")
     left = [
         construct.title
         for construct in undecided
@@ -120,7 +133,10 @@ def _connect(options: Options, scratch: Path) -> duckdb.DuckDBPyConnection:
     if options.threads:
         connection.execute(f"SET threads = {int(options.threads)}")
     if options.memory:
-        connection.execute(f"SET memory_limit = {literal(options.memory)}")
+        try:
+            connection.execute(f"SET memory_limit = {literal(options.memory)}")
+        except duckdb.Error:
+            raise SimulationError(f"`{options.memory}` is not an amount of memory", "write it as `--memory 400MB`") from None
     return connection
 
 

@@ -1,20 +1,27 @@
 """A live request as the values that a policy's signals have: typed, held to their ranges, computed when first read.
 
-Attributes are named by `Signal.identifier`, as the compiled policy reads them. A value outside its type takes the default
-(a number beyond its range is clamped) and its signal's name is added to `odd`.
+Attributes are named by `Signal.identifier`, as the compiled policy reads them; `<identifier>_LOW` and `_HIGH` are the bounds of
+a costly number. A value outside its type takes the default (a number beyond its range is clamped) and its signal's name is
+added to `odd`. How each attribute is read is settled once per policy, so that a request pays for what it reads only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from policyroute.language.limits import requested_names
-from policyroute.language.policy import ANY_OTHER, REQUESTED, BoolType, EnumType, IntType, Policy, Signal, TextSet, Value
+from policyroute.language.policy import ANY_OTHER, REQUESTED, BoolType, EnumType, IntType, Place, Policy, Signal, Value
 from policyroute.signals.facts import Facts
 from policyroute.signals.text import Scanner
 
+Find = Callable[[Facts], Any]
+Read = Callable[["Values"], Value]
+
+BOUNDED = ("tokens", "last_tokens")  # signals for which `Facts` has bounds that cost no scan
+KEPT_MASKS = 1_024  # answers of a scanner that are kept unfolded
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -22,95 +29,162 @@ class Reader:
     """Makes the values of requests under one policy: `reader(facts)`. Safe to share between threads."""
 
     def __init__(self, policy: Policy) -> None:
-        self.signals = {signal.identifier: signal for signal in policy.signals.values()}
-        self.requested = requested_names(policy)
-        scans: dict[str, list[str]] = {}
+        self.reads: dict[str, Read] = {}
+        matches: dict[str, list[Signal]] = {}
         for signal in policy.signals.values():
             if signal.kind == "match":
-                scans.setdefault(signal.text, []).append(signal.words)
-        self.scanners: dict[str, tuple[Scanner, dict[str, int]]] = {}
-        for text, names in scans.items():
-            sets: list[TextSet] = [policy.texts[name] for name in names]
-            self.scanners[text] = Scanner(sets), {name: bit for bit, name in enumerate(names)}
+                matches.setdefault(signal.text, []).append(signal)
+            else:
+                self.reads[signal.identifier] = _read(policy, signal)
+            if signal.name in BOUNDED:
+                self.reads[f"{signal.identifier}_LOW"] = _bound(signal, f"{signal.name}_low")
+                self.reads[f"{signal.identifier}_HIGH"] = _bound(signal, f"{signal.name}_high")
+        for text, signals in matches.items():
+            scan = _Scan(text, Scanner([policy.texts[signal.words] for signal in signals]), signals)
+            self.reads |= {signal.identifier: scan.read(signal.identifier) for signal in signals}
 
     def __call__(self, facts: Facts) -> Values:
-        return Values(self, facts)
+        return Values(self.reads, facts)
 
 
 class Values:
-    """The signal values of one request."""
+    """The signal values of one request. `facts` is what they are made from, `odd` the signals whose value had to be changed."""
 
-    def __init__(self, reader: Reader, facts: Facts) -> None:
-        self._reader = reader
-        self._facts = facts
-        self._masks: dict[str, int] = {}
+    def __init__(self, reads: Mapping[str, Read], facts: Facts) -> None:
+        self._reads = reads
+        self.facts = facts
         self.odd: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         """Called for an attribute that isn't computed yet; the value is kept as a plain attribute."""
-        value = self._bound(name) if name.endswith(("_low", "_high")) and name not in self._reader.signals else self._value(name)
-        setattr(self, name, value)
+        try:
+            read = self._reads[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        value = self.__dict__[name] = read(self)
         return value
 
-    def _bound(self, name: str) -> int:
-        base, _, end = name.rpartition("_")
-        signal = self._reader.signals[base]
-        found = getattr(self._facts, f"{signal.name}_{end}")
-        return _clamped(signal, int(signal.default) if found is None else found)
 
-    def _value(self, name: str) -> Value:
-        signal = self._reader.signals.get(name)
-        if signal is None:
-            raise AttributeError(name)
-        match signal.kind:
-            case "match":
-                return self._scanned(signal)
-            case "declared":
-                return self._declared(signal)
-            case "classifier":
-                return signal.default
-        found = self._given(signal) if signal.places else getattr(self._facts, signal.name)
-        if signal.name == REQUESTED:
-            return self._reader.requested.get(str(found), ANY_OTHER)
-        return signal.default if found is None else self._held(signal, found)
+class _Scan:
+    """One text's word sets and patterns: all their signals get their values from one scan."""
 
-    def _scanned(self, signal: Signal) -> bool:
-        scanner, bits = self._reader.scanners[signal.text]
-        if signal.text not in self._masks:
-            self._masks[signal.text] = scanner.mask(getattr(self._facts, signal.text) or "")
-        return bool(self._masks[signal.text] >> bits[signal.words] & 1)
+    def __init__(self, text: str, scanner: Scanner, signals: list[Signal]) -> None:
+        self.find = attrgetter(text)
+        self.scanner = scanner
+        self.identifiers = tuple(signal.identifier for signal in signals)
+        self.unfolded: dict[int, dict[str, bool]] = {}
 
-    def _declared(self, signal: Signal) -> Value:
-        found = self._given(signal)
-        return signal.default if found is None else self._held(signal, found)
+    def read(self, identifier: str) -> Read:
+        """How one of the signals is read, with which the others become plain attributes too."""
 
-    def _given(self, signal: Signal) -> object:
-        """The first of the signal's places on a live request that has a value."""
-        for place in signal.places:
-            match place.kind:
-                case "header":
-                    found: object = self._facts.headers.get(place.name.lower())
-                case "metadata":
-                    found = (self._facts.content.metadata or {}).get(place.name)
-                case "body":
-                    found = _path(self._facts.content.fields or {}, place.name)
-                case _:
-                    found = None
+        def read(values: Values) -> bool:
+            found = self.unfold(self.scanner.mask(self.find(values.facts) or ""))
+            values.__dict__.update(found)
+            return found[identifier]
+
+        return read
+
+    def unfold(self, mask: int) -> dict[str, bool]:
+        """The signals' values by identifier."""
+        found = self.unfolded.get(mask)
+        if found is None:
+            found = {identifier: bool(mask >> bit & 1) for bit, identifier in enumerate(self.identifiers)}
+            if len(self.unfolded) < KEPT_MASKS:
+                self.unfolded[mask] = found
+        return found
+
+
+# -- one signal ------------------------------------------------------------------------------------------------------
+
+
+def _read(policy: Policy, signal: Signal) -> Read:
+    if signal.kind == "classifier":
+        return lambda values: signal.default
+    find = _find(signal)
+    if signal.name == REQUESTED:
+        names = requested_names(policy)
+        return lambda values: names.get(str(find(values.facts)), ANY_OTHER)
+    plain = _plain(signal)
+
+    def read(values: Values) -> Value:
+        found = find(values.facts)
+        if found is None:
+            return signal.default
+        kept: Value = found
+        return kept if plain(found) else _held(signal, found, values.odd)
+
+    return read
+
+
+def _find(signal: Signal) -> Find:
+    """The first of the signal's places on a live request that has a value, then what the request says of a built-in one."""
+    finds = [at for place in signal.places if (at := _at(place))]
+    if signal.kind == "builtin":
+        finds.append(attrgetter(signal.name))
+    if len(finds) == 1:
+        return finds[0]
+
+    def find(facts: Facts) -> Any:
+        for each in finds:
+            found = each(facts)
             if found is not None:
                 return found
-        return None if signal.kind == "declared" else getattr(self._facts, signal.name)
+        return None
 
-    def _held(self, signal: Signal, found: object) -> Value:
-        held = _typed(signal, found)
-        if held is None:
-            self.odd.add(signal.name)
-            return signal.default
-        if isinstance(signal.type, IntType):
-            clamped = _clamped(signal, int(held))
-            if clamped != held:
-                self.odd.add(signal.name)
-            return clamped
-        return held
+    return find
+
+
+def _at(place: Place) -> Find | None:
+    name = place.name
+    match place.kind:
+        case "header":
+            lower = name.lower()
+            return lambda facts: facts.headers.get(lower)
+        case "metadata":
+            return lambda facts: (facts.content.metadata or {}).get(name)
+        case "body":
+            return lambda facts: _path(facts.content.fields or {}, name)
+        case _:
+            return None
+
+
+def _bound(signal: Signal, name: str) -> Read:
+    find = attrgetter(name)
+
+    def read(values: Values) -> int:
+        found = find(values.facts)
+        return _clamped(signal, int(signal.default) if found is None else found)
+
+    return read
+
+
+# -- types -----------------------------------------------------------------------------------------------------------
+
+
+def _plain(signal: Signal) -> Callable[[Any], bool]:
+    """Whether a value is of the signal's type as it stands; what isn't goes through `_held`."""
+    match signal.type:
+        case IntType(low=low, high=high):
+            return lambda found: type(found) is int and low <= found <= high
+        case BoolType():
+            return lambda found: type(found) is bool
+        case EnumType(members=members, open=open_):
+            return lambda found: type(found) is str and (open_ or found in members)
+        case _:
+            return lambda found: type(found) is str
+
+
+def _held(signal: Signal, found: object, odd: set[str]) -> Value:
+    held = _typed(signal, found)
+    if held is None:
+        odd.add(signal.name)
+        return signal.default
+    if isinstance(signal.type, IntType):
+        clamped = _clamped(signal, int(held))
+        if clamped != held:
+            odd.add(signal.name)
+        return clamped
+    return held
 
 
 def _clamped(signal: Signal, number: int) -> int:
