@@ -18,7 +18,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from harness import ROOT
 
-_KINDS = ("docs/*.md", "README.md", "policyroute/**/*.py", "tests/*.py", "scripts/**/*.py", "policies/**/*.route", "policies/**/*.txt", "grammar/*.lark")
+_KINDS = (
+    "docs/*.md",
+    "README.md",
+    "policyroute/**/*.py",
+    "tests/*.py",
+    "scripts/**/*.py",
+    "policies/**/*.route",
+    "policies/**/*.txt",
+    "grammar/*.lark",
+)
 # Languages that the repository's own texts lack.
 _OTHER = (
     "Können Sie mir bitte erklären, wie ich die Rechnung für den letzten Monat als PDF herunterladen kann? Vielen Dank im Voraus!",

@@ -1,6 +1,6 @@
 """Live decisions: ours against policy engines with the signals given, and from raw prompts against tiktoken and `re`.
 
-    python benchmarks/engine.py [--smoke]
+python benchmarks/engine.py [--smoke]
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def given_signals(report: Report, smoke: bool) -> None:
         counts[name] = count
     taken = rounds(works, 5 if smoke else 9)
     per = {name: [seconds / counts[name] for seconds in values] for name, values in taken.items()}
-    report.add("live decision, 20 rules, signals given: mean", median(per["ours"]) * 1e6, "µs", note="decide(values) with chain resolution")
+    report.add(
+        "live decision, 20 rules, signals given: mean", median(per["ours"]) * 1e6, "µs", note="decide(values) with chain resolution"
+    )
     report.add("live decision: p50", percentile(latencies, 0.5) * 1e6, "µs", claim=0.5, at_most=True)
     report.add("live decision: p99", percentile(latencies, 0.99) * 1e6, "µs", claim=1.0, at_most=True)
     report.add("live decision, a dict of signals copied into the object first: mean", median(per["ours from a dict"]) * 1e6, "µs")
@@ -276,7 +278,13 @@ def raw_prompts(report: Report, smoke: bool) -> None:
         mine, other = bodies[at : at + each], bodies[at + each : at + each + theirs_each]
         ours_seconds.append(cpu(partial(_all, ours, mine)) / len(mine))
         theirs_seconds.append(cpu(partial(_all, theirs, other)) / len(other))
-    report.add("live decision from a fresh raw prompt of 600 characters: mean", median(ours_seconds[1:]) * 1e6, "µs", claim=25, at_most=True)
+    report.add(
+        "live decision from a fresh raw prompt of 600 characters: mean",
+        median(ours_seconds[1:]) * 1e6,
+        "µs",
+        claim=25,
+        at_most=True,
+    )
     report.add("tiktoken + `re`, the same policy", median(theirs_seconds[1:]) * 1e6, "µs",
                ratio=ratio(theirs_seconds[1:], ours_seconds[1:]), claim=8)  # fmt: skip
 

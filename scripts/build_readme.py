@@ -99,7 +99,8 @@ def picture(cache: Path) -> str:
     part = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     part.print(Text.from_ansi("\n".join(lines[:end]).rstrip()))
     drawn = _FONT_FACE.sub("", part.export_svg(title=f"$ {SHOWN}", unique_id="policyroute"))
-    return drawn.replace("font-family: Fira Code,", "font-family: Menlo, Consolas, DejaVu Sans Mono,")
+    drawn = drawn.replace("font-family: Fira Code,", "font-family: Menlo, Consolas, DejaVu Sans Mono,")
+    return drawn.replace("font-family: arial;", "font-family: arial, sans-serif;")
 
 
 def picture_text(svg: str) -> list[str]:

@@ -36,7 +36,7 @@ def blocks(page: str) -> list[Block]:
     return [Block(found["tag"], found["text"], page.count("\n", 0, found.start()) + 1) for found in _FENCE.finditer(page)]
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A command of a page ended with an exit code other than 0."""
 
 
@@ -64,7 +64,7 @@ class Workplace:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         if done.returncode:
-            raise CommandFailed(f"`{command}` ended with exit code {done.returncode}:\n{done.stdout}")
+            raise CommandError(f"`{command}` ended with exit code {done.returncode}:\n{done.stdout}")
         return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 

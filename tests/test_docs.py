@@ -45,13 +45,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fenced(tag: str) -> list[tuple[str, str]]:
     """Blocks with this tag on the pages that are tested here: place and text."""
-    found = []
-    for path in PAGES:
-        page = path.read_text("utf-8")
-        for block in re.finditer(r"^```([^\n]*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-            if block[1] == tag and path.name not in ELSEWHERE:
-                found.append((f"{path.name}:{page.count(chr(10), 0, block.start()) + 1}", block[2]))
-    return found
+    pages = [(path.name, path.read_text("utf-8")) for path in PAGES if path.name not in ELSEWHERE]
+    return [
+        (f"{name}:{page.count(chr(10), 0, block.start()) + 1}", block[1])
+        for name, page in pages
+        for block in re.finditer(rf"^```{tag}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ]
 
 
 def by_place(tag: str) -> pytest.MarkDecorator:
@@ -182,5 +181,5 @@ def test_sessions(scripts: dict[str, ModuleType], cache: Path, tmp_path: Path) -
     workplace = console.Workplace(tmp_path, cache)
     page = "```console\n$ echo one &&\n> echo two\n...\ntwo\n$ echo three\nfour\n```\n"
     assert console.rerun(page, workplace) == page.replace("four", "three")
-    with pytest.raises(console.CommandFailed):
+    with pytest.raises(console.CommandError):
         console.rerun("```console\n$ false\n```\n", workplace)

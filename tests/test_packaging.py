@@ -76,7 +76,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_package(dist: Path) -> None:
     """Every module, the grammar, the table of abilities and the mark of a typed package; no tests, no examples."""
     (wheel,) = dist.glob("*.whl")
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    with zipfile.ZipFile(wheel) as opened:
+        names = {name for name in opened.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "policyroute").rglob("*.py")}
     assert names == modules | {"policyroute/language/route.lark", "policyroute/prices/abilities.json", "policyroute/py.typed"}
 
@@ -85,7 +86,8 @@ def test_wheel_holds_the_package(dist: Path) -> None:
 def test_sdist_holds_what_tests_need(dist: Path) -> None:
     """Source, examples, docs and tests: one can run the tests from it."""
     (archive,) = dist.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(archive).getnames()}
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
     wanted = {
         "grammar/route.lark", "policies/support.route", "policies/words/faq.txt", "traces/support.parquet", "tests/test_packaging.py",
         "tests/corpus/syntax.route", "docs/img/simulate.svg", "scripts/build_readme.py", "policyroute.toml", "README.md", "CHANGELOG.md", "LICENSE",

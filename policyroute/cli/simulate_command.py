@@ -44,6 +44,11 @@ from policyroute.replay.traces import TraceError
     help="Replay as if the policy had none of these, by comma: sticky, quota, budget, escalate.",
 )
 @click.option("--by", multiple=True, metavar="COLUMN", help="Split the report by a column of the trace too.")
+@click.option(
+    "--cluster",
+    metavar="COLUMN",
+    help="What intervals draw: user, conversation, day or a column.  [default: the first that the trace has]",
+)
 @click.option("--format", "format_", metavar="NAME", help="The trace's format, where it should not be detected.")
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read a canonical column from a field of the trace.")
 @click.option("--incumbent", metavar="MODEL", help="The model that served a trace which names none.")
@@ -67,7 +72,7 @@ from policyroute.replay.traces import TraceError
 @click.option("--threads", type=click.IntRange(1), help="Threads to use.  [default: all]")
 @click.option("--memory", metavar="SIZE", help="Memory that DuckDB may use, such as 400MB.")
 def command(
-    traces: tuple[str, ...], policy_file: str | None, baseline: str, assume: tuple[str, ...], without: str, by: tuple[str, ...],
+    traces: tuple[str, ...], policy_file: str | None, baseline: str, assume: tuple[str, ...], without: str, by: tuple[str, ...], cluster: str | None,
     format_: str | None, mapping: tuple[str, ...], incumbent: str | None, price_file: Path | None, signals_cache: str,
     output: Path | None, as_json: bool, threads: int | None, memory: str | None,
 ) -> None:  # fmt: skip
@@ -83,7 +88,7 @@ def command(
     named, other = _baseline(policy, baseline, catalog)
     options = Options(
         baseline=named, baseline_policy=other, assume=assumed(policy, assume), without=[kind.strip() for kind in without.split(",") if kind.strip()],
-        by=by, format=format_, mapping=pairs(mapping, "--map"), incumbent=incumbent, output=output, threads=threads, memory=memory,
+        by=by, cluster=cluster, format=format_, mapping=pairs(mapping, "--map"), incumbent=incumbent, output=output, threads=threads, memory=memory,
         cache=_cache(signals_cache),
     )  # fmt: skip
     try:

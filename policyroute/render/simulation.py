@@ -82,10 +82,25 @@ def _headline(result: Json, console: Console) -> None:
     console.print(
         f"  of {head['rows']:,} requests that are priced on both sides; {head['changed']:,} ({share(head['changed_percent'])}) change their model"
     )
+    _interval(result, console)
     if "saving_without_cache_usd" in head:
         console.print(
             f"  saved where a changed model finds nothing cached: {usd(head['saving_without_cache_usd'])} ({share(head['saving_without_cache_percent'])})"
         )
+
+
+def _interval(result: Json, console: Console) -> None:
+    found = result["interval"]
+    if found is None:
+        console.print("  no interval: the trace has no users, conversations or days to draw, or only one")
+        return
+    low, high = found["saving_percent"]
+    dollars_low, dollars_high = (usd(end) for end in found["saving_usd"])
+    console.print(
+        f"  {found['confidence_percent']} % interval: {low} to {high} %, {dollars_low} to {dollars_high}, over {found['clusters']:,} clusters ({found['cluster']})"
+    )
+    for warning in found["warnings"]:
+        console.print(f"  [yellow]{warning}[/]")
 
 
 def _accounting(result: Json, console: Console) -> None:

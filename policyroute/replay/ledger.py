@@ -65,7 +65,9 @@ def served_models(connection: duckdb.DuckDBPyConnection, relation: str, policies
     known = requested_names(policies[0])
     names = list(policies[0].models)
     distinct = f"SELECT DISTINCT provider, model, requested_model FROM ({relation})"
-    pairs = connection.sql(f"SELECT DISTINCT provider, unnest([model, requested_model]) AS model FROM ({distinct}) ORDER BY ALL").fetchall()
+    pairs = connection.sql(
+        f"SELECT DISTINCT provider, unnest([model, requested_model]) AS model FROM ({distinct}) ORDER BY ALL"
+    ).fetchall()
     rows = []
     for provider, model in ((provider, model) for provider, model in pairs if model is not None):
         own = known.get(model) or known.get(f"{provider}/{model}" if provider else "")
@@ -213,7 +215,9 @@ class Ledger:
             **{name: f'"${name}"' for name in USAGE},
             "old_cost_usd": _dollars('"$old_cost"'), "new_cost_usd": _dollars('"$new_cost"'), "recorded_cost_usd": _dollars('"$recorded_cost"'),
         }  # fmt: skip
-        columns |= {f"by {name}" if name in columns else name: quoted("$by " + name) for name in self.segments}
+        columns |= {
+            f"by {name}" if name in columns else name: quoted("$by " + name) for name in self.segments if not name.startswith("$")
+        }
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed} FROM ({self.rows(source, baseline_source)})"
 

@@ -36,7 +36,7 @@ class Measure:
 # Of one group of ledger rows. Money is picodollars.
 MEASURES: tuple[Measure, ...] = (
     Measure("rows", "count(*)"),
-    Measure("changed", 'count_if("$changed")'),
+    Measure("changed", 'coalesce(count_if("$changed"), 0)'),
     Measure("old_known", 'count("$old_cost")'),
     Measure("old", 'coalesce(sum("$old_cost"), 0)'),
     Measure("new", 'coalesce(sum("$new_cost"), 0)'),
@@ -164,8 +164,8 @@ def _factual_cost(ledger: Ledger) -> str:
 
 def _counts(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str) -> tuple[dict[str, int], int | None, int | None]:
     """Scalar counters: rules that match alone, shadow rules, unknown and odd signal values; and the time window."""
-    columns = {f"alone {name}": f"count_if({sql})" for name, sql in ledger.query.alone().items()}
-    columns |= {f"shadow {name}": f"count_if({sql})" for name, sql in ledger.query.shadows().items()}
+    columns = {f"alone {name}": f"coalesce(count_if({sql}), 0)" for name, sql in ledger.query.alone().items()}
+    columns |= {f"shadow {name}": f"coalesce(count_if({sql}), 0)" for name, sql in ledger.query.shadows().items()}
     columns |= {
         f"unknown {name}": f"count(*) FILTER (WHERE {quoted(name)} IS NULL)"
         for name in ledger.names

@@ -18,7 +18,8 @@ from policyroute.prices.money import to_decimal
 from policyroute.prices.table import fallbacks_of
 from policyroute.replay.ledger import CLASSES, ESTIMATED, PRICED, RECORDED_COST, REFUSED, UNKNOWN
 from policyroute.replay.measures import FACTS, MEASURES, NAMES, Measure, Table, merge
-from policyroute.replay.simulate import DECISIVE, Simulation
+from policyroute.replay.simulate import CLUSTER, DECISIVE, Simulation
+from policyroute.replay.statistics import CONFIDENCE, Interval, uncertainty
 
 SCHEMA = "policyroute.simulation/1"
 TOP = 10  # members of a segment that are listed: those that save most and those that lose
@@ -42,6 +43,7 @@ def result(simulation: Simulation) -> Json:
         "baseline": _baseline(simulation),
         "trace": _trace(simulation),
         "headline": _headline(simulation, priced),
+        "interval": _interval(simulation),
         "accounting": _accounting(simulation, flows),
         "rules": _rules(simulation, flows, priced),
         "flows": _flows(simulation, priced),
@@ -138,6 +140,33 @@ def _headline(simulation: Simulation, priced: Table) -> Json:
         cold = found["old"] - found["cold"]
         line |= {"saving_without_cache_usd": dollars(cold), "saving_without_cache_percent": percent(cold, found["old"])}
     return line
+
+
+def _interval(simulation: Simulation) -> Json | None:
+    """95 % intervals of the headline's saving, had other clusters come; None where the trace has nothing to cluster by."""
+    bags: dict[int, tuple[int, int]] = {}
+    for (class_, bag), numbers in simulation.numbers.segments.get(CLUSTER, {}).items():
+        if CLASSES[class_] in PRICED:
+            found, before = _figures(numbers), bags.get(int(bag), (0, 0))
+            bags[int(bag)] = (before[0] + found["old"], before[1] + found["new"])
+    drawn = uncertainty(bags)
+    if drawn is None:
+        return None
+    return {
+        "confidence_percent": CONFIDENCE, "method": "symmetric bootstrap-t over clusters, Poisson weights", "cluster": simulation.cluster,
+        "clusters": drawn.clusters, "largest_cluster_percent": _rounded(drawn.largest * 100),
+        "saving_usd": _ends(drawn.saving, 10**12), "saving_percent": _ends(drawn.share, Decimal("0.01")),
+        "delta_saving_usd": _ends(drawn.saving_delta, 10**12), "delta_saving_percent": _ends(drawn.share_delta, Decimal("0.01")),
+        "warnings": list(drawn.warnings),
+    }  # fmt: skip
+
+
+def _ends(interval: Interval, unit: Decimal | int) -> list[str]:
+    return [_rounded(end / unit) for end in (interval.low, interval.high)]
+
+
+def _rounded(value: Decimal) -> str:
+    return format(value.quantize(Decimal("0.01"), ROUND_HALF_EVEN), "f")
 
 
 def _accounting(simulation: Simulation, flows: Table) -> list[Json]:

@@ -21,11 +21,15 @@ from policyroute.replay.extraction import extracted, wanted
 from policyroute.replay.ledger import Ledger, Served, served_models
 from policyroute.replay.measures import Partial, compute, merge_partials
 from policyroute.replay.observe import ANSWER, Available, Observed, observe, wanted_content
+from policyroute.replay.statistics import bag_sql
 from policyroute.replay.traces import Part, Trace, open_trace
 from policyroute.signals.columns import VERSION
 
 # Constructs that change decisions or money of a replay, which this version doesn't compute: they have to be left out by name.
 DECISIVE = ("sticky", "quota", "budget", "escalate")
+
+
+CLUSTER = "$cluster"  # the segment that intervals are computed from
 
 
 class SimulationError(Exception):
@@ -38,13 +42,18 @@ class SimulationError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What `simulate` can be told. `cache` is the folder of extracted signals, None to keep none."""
+    """What `simulate` can be told.
+
+    `cluster` is the column (or `day`) whose values are drawn for intervals, None for the best that the trace has; `cache` is
+    the folder of extracted signals, None to keep none.
+    """
 
     baseline: str = "recorded"
     baseline_policy: Policy | None = None
     assume: Mapping[str, Value] = field(default_factory=dict)
     without: Sequence[str] = ()
     by: Sequence[str] = ()
+    cluster: str | None = None
     format: str | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
     incumbent: str | None = None
@@ -72,6 +81,7 @@ class Simulation:
     served: Served
     observed: dict[str, Observed]
     segments: tuple[str, ...]
+    cluster: str | None
     numbers: Partial
     prices: str
     prices_digest: str
@@ -171,7 +181,8 @@ def _simulate(
         trace,
         served,
         view.observed,
-        tuple(view.segments),
+        tuple(name for name in view.segments if name != CLUSTER),
+        view.cluster,
         merge_partials(partials),
         catalog.version,
         catalog.digest,
@@ -187,6 +198,26 @@ def _writable(folder: Path | None) -> Path | None:
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None
+
+
+def _cluster(asked: str | None, columns: frozenset[str], *, dated: bool) -> str | None:
+    """What is drawn for intervals: users, else conversations, else days."""
+    days = ["day"] if "ts" in columns and dated else []
+    able = [*(name for name in ("user_id", "conversation_id") if name in columns), *days]
+    if asked is None:
+        return able[0] if able else None
+    name = {"user": "user_id", "conversation": "conversation_id"}.get(asked, asked)
+    if name not in columns and name not in days:
+        raise SimulationError(
+            f"the trace has no `{asked}` to cluster by", f"`--cluster` takes {', '.join(f'`{one}`' for one in able)} or a column"
+        )
+    return name
+
+
+def _cluster_key(cluster: str) -> str:
+    """A cluster's key as text; a request without one is a cluster of its own."""
+    key = "CAST(CAST(ts AS DATE) AS VARCHAR)" if cluster == "day" else f"nullif(CAST({quoted(cluster)} AS VARCHAR), '')"
+    return f"coalesce({key}, 'row ' || row)"
 
 
 class _View:
@@ -208,6 +239,7 @@ class _View:
         self.content = tuple(dict.fromkeys((*wanted_content(policy, self.names, columns), *usage)))
         available = Available(columns, frozenset(self.content), not trace.relative_time)
         self.observed = observe(policy, self.names, available, options.assume)
+        self.cluster = _cluster(options.cluster, columns, dated=not trace.relative_time)
         self.segments = self._segments(columns, available)
         self.ledger = Ledger(
             policy, self.observed, served, baseline=baseline, place=place, segments=self.segments, columns=columns, estimated=self.estimated,
@@ -223,6 +255,8 @@ class _View:
                 known = ", ".join(f"`{column}`" for column in sorted(columns))
                 raise SimulationError(f"the trace has no column `{name}`", f"columns with values: {known}")
             found[name] = quoted(name)
+        if self.cluster is not None:
+            found[CLUSTER] = bag_sql(_cluster_key(self.cluster))
         return found
 
     def sources(self, connection: duckdb.DuckDBPyConnection, folder: Path, step: Step) -> list[str]:

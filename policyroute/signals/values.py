@@ -8,6 +8,7 @@ added to `odd`. How each attribute is read is settled once per policy, so that a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
@@ -22,6 +23,7 @@ Read = Callable[["Values"], Value]
 
 BOUNDED = ("tokens", "last_tokens")  # signals for which `Facts` has bounds that cost no scan
 KEPT_MASKS = 1_024  # answers of a scanner that are kept unfolded
+_WHOLE = re.compile(r"(-?[0-9]{1,18})(?:\.0+)?")  # `replay.observe` has the same two rules in SQL
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -208,8 +210,8 @@ def _typed(signal: Signal, found: object) -> Value | None:
 def _whole(found: object) -> int | None:
     if isinstance(found, int) and not isinstance(found, bool):
         return found
-    text = str(found).strip()
-    return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 20 else None
+    match = None if isinstance(found, bool) else _WHOLE.fullmatch(str(found).strip(" "))
+    return int(match[1]) if match else None
 
 
 def _path(fields: Mapping[str, Any], name: str) -> object:

@@ -1,0 +1,274 @@
+"""A report's total is the sum of its rows and an independent reckoning, to the picodollar; splitting a trace changes no digit.
+
+Two reckonings stand against the result: plain SQL over the rows that `--output` writes, and a slow one in Python that reads the
+trace row by row, decides with the reference interpreter and prices with `prices.cost`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyroute.language import Policy
+from policyroute.language.decision import Decision
+from policyroute.language.limits import requested_names
+from policyroute.language.policy import ANY_OTHER, Value
+from policyroute.language.reference import decide
+from policyroute.prices.cost import Cost, Usage, cost
+from policyroute.signals.facts import Facts
+from policyroute.signals.text import Scanner
+from tests import strategies
+from tests.simulate_support import ROOT, Json, catalog, figures, picodollars, policy_from, policy_of, replay, text_of
+
+EXAMPLES = ("support", "coding", "saas")
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+Row = Mapping[str, Any]
+by_example = pytest.mark.parametrize("name", EXAMPLES)
+
+
+# -- one row, reckoned slowly --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reckoned:
+    """What the slow reckoning makes of a row. `old` and `new` are None where the model has no price."""
+
+    decision: Decision
+    old_model: str | None
+    old: Cost | None
+    new: Cost | None
+    cold: int
+
+    @property
+    def model(self) -> str | None:
+        return self.decision.chain[0] if self.decision.chain else None
+
+    @property
+    def priced(self) -> bool:
+        return self.model is not None and self.old is not None and self.new is not None
+
+    @property
+    def class_(self) -> str:
+        if not self.decision.chain:
+            return "unroutable" if self.decision.refused == "no model can take this request" else "refused"
+        if self.old is None or self.new is None:
+            return "unpriceable"
+        return "fallback" if self.old.fallbacks or self.new.fallbacks else "exact"
+
+
+def usage_of(row: Row) -> Usage:
+    if (row.get("status_code") or 0) >= 400:
+        return Usage(0)
+    parts = [row.get(name) or 0 for name in ("output_tokens", "cached_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")]
+    return Usage(row["input_tokens"], *parts)
+
+
+def reckoned(policy: Policy, row: Row, values: Mapping[str, Value]) -> Reckoned:
+    decision = decide(policy, values)
+    lists, usage, tier = catalog().for_policy(policy), usage_of(row), row.get("service_tier")
+    name = row["model"] and requested_names(policy).get(row["model"])
+    prices = lists.get(name) if name else catalog().price_list(row["model"], row.get("provider")) if row["model"] else None
+    new_prices = lists[decision.chain[0]] if decision.chain else None
+    new = cost(usage, new_prices, row["ts"], tier)
+    cold = cost(Usage(usage.input, usage.output), new_prices, row["ts"], tier)
+    return Reckoned(
+        decision,
+        name or row["model"],
+        cost(usage, prices, row["ts"], tier),
+        new,
+        0 if new is None or cold is None else cold.picodollars if decision.chain[0] != name else new.picodollars,
+    )
+
+
+def values_of(policy: Policy, scanner: Scanner, row: Row) -> dict[str, Value]:
+    """Signal values of a row of an example trace, read with nothing but Python."""
+    facts = Facts.of_row(row["messages"], row["tools"], row["response_format"])
+    masks = {text: scanner.mask(getattr(facts, text)) for text in ("prompt", "last", "system")}
+    known: dict[str, Any] = {
+        "tokens": row["input_tokens"], "max_output": row["max_output_tokens"], "stream": row["stream"], "hour": row["ts"].hour,
+        "weekday": WEEKDAYS[row["ts"].weekday()], "user": row["user_id"], "team": row["team"],
+        "conversation": row["conversation_id"], "escalated": row.get("escalated"),
+        "requested": requested_names(policy).get(row["model"], ANY_OTHER),
+    }  # fmt: skip
+    found: dict[str, Value] = {}
+    for signal in policy.signals.values():
+        if signal.kind == "match":
+            found[signal.name] = bool(masks[signal.text] >> list(policy.texts).index(signal.words) & 1)
+            continue
+        column = next((place.name for place in signal.places if place.kind == "column"), "")
+        value = row[column] if column else known[signal.name] if signal.name in known else getattr(facts, signal.name)
+        found[signal.name] = signal.default if value is None else value
+    return found
+
+
+@cache
+def example(name: str) -> tuple[Policy, list[Row], list[Reckoned]]:
+    policy = policy_of(f"policies/{name}.route")
+    scanner = Scanner(tuple(policy.texts.values()))
+    rows = pq.read_table(ROOT / "traces" / f"{name}.parquet").to_pylist()
+    return policy, rows, [reckoned(policy, row, values_of(policy, scanner, row)) for row in rows]
+
+
+# -- against the result --------------------------------------------------------------------------------------------
+
+
+def money(rows: Iterable[Reckoned]) -> tuple[int, int, int, int]:
+    """Rows, changed rows, picodollars before and after, of the rows that are priced on both sides."""
+    found = [row for row in rows if row.priced]
+    old = sum(row.old.picodollars for row in found if row.old)
+    new = sum(row.new.picodollars for row in found if row.new)
+    return len(found), sum(row.model != row.old_model for row in found), old, new
+
+
+def told(line: Json) -> tuple[int, int, int, int]:
+    """The same four figures of a line of the result, whose saving is checked beside them."""
+    old, new = picodollars(line["baseline_usd"]), picodollars(line["routed_usd"])
+    assert picodollars(line["saving_usd"]) == old - new
+    return line["rows"], line["changed"], old, new
+
+
+def check_result(found: Json, policy: Policy, rows: list[Reckoned]) -> None:
+    """Every figure of the result that the rows decide."""
+    head = found["headline"]
+    assert told(head) == money(rows)
+    assert head["rows_in_trace"] == found["trace"]["rows"] == len(rows)
+    if "saving_without_cache_usd" in head:
+        old = sum(row.old.picodollars for row in rows if row.priced and row.old)
+        assert picodollars(head["saving_without_cache_usd"]) == old - sum(row.cold for row in rows if row.priced)
+    classes = Counter(row.class_ for row in rows)
+    assert {line["class"]: line["rows"] for line in found["accounting"] if line["rows"]} == classes
+    for line in found["accounting"]:
+        of_class = [row for row in rows if row.class_ == line["class"]]
+        assert picodollars(line["baseline_usd"]) == sum(row.old.picodollars for row in of_class if row.old)
+        assert line["baseline_unknown_rows"] == sum(row.old is None for row in of_class)
+    check_rules(found, policy, rows)
+    flows: dict[tuple[str, str], list[Reckoned]] = defaultdict(list)
+    for row in rows:
+        if row.priced:
+            flows[row.old_model or "no model named", row.model or ""].append(row)
+    assert {(line["from"], line["to"]): told(line) for line in found["flows"]} == {pair: money(of) for pair, of in flows.items()}
+
+
+def check_rules(found: Json, policy: Policy, rows: list[Reckoned]) -> None:
+    assert [line["rule"] for line in found["rules"]] == [rule.name for rule in policy.rules]
+    for line in found["rules"]:
+        if line["kind"] == "shadow":
+            assert line["takes"] == sum(line["rule"] in row.decision.shadows for row in rows)
+            continue
+        of_rule = [row for row in rows if row.decision.rule == line["rule"]]
+        assert line["takes"] == len(of_rule)
+        assert told(line["priced"]) == money(of_rule)
+        for arm in line.get("arms", ()):
+            of_arm = [row for row in of_rule if row.decision.arm == arm["arm"]]
+            assert arm["takes"] == len(of_arm)
+            assert told(arm["priced"]) == money(of_arm)
+
+
+@by_example
+def test_result_is_the_slow_reckoning(name: str) -> None:
+    """Splits and exploration included: all three policies have one of them."""
+    policy, rows, slow = example(name)
+    found = replay(policy, ROOT / "traces" / f"{name}.parquet")
+    check_result(found, policy, slow)
+    assert any(line["kind"] == "split" for line in found["rules"]) or name == "coding"
+    for segment, column in (("user_id", "user_id"), ("team", "team")):
+        groups: dict[str, list[Reckoned]] = defaultdict(list)
+        for row, each in zip(rows, slow, strict=True):
+            if each.priced:
+                groups[row[column] or "(none)"].append(each)
+        assert found["segments"][segment]["members"] == len(groups)
+        for line in (*found["segments"][segment]["top"], *found["segments"][segment]["losers"]):
+            assert told(line) == money(groups[line["member"]])
+
+
+@by_example
+def test_decisions_are_the_slow_reckoning(name: str, tmp_path: Path) -> None:
+    """Row by row: rule, arm, chain, propensity, class, costs."""
+    policy, rows, slow = example(name)
+    replay(policy, ROOT / "traces" / f"{name}.parquet", output=tmp_path / "decisions.parquet")
+    written = pq.read_table(tmp_path / "decisions.parquet").to_pylist()
+    assert [row["row"] for row in written] == list(range(len(rows)))
+    for row, each in zip(written, slow, strict=True):
+        decision = each.decision
+        assert (row["rule"], row["arm"], row["chain"]) == (
+            decision.rule, None if decision.arm < 0 else decision.arm, ",".join(decision.chain),
+        )  # fmt: skip
+        assert (row["propensity"], row["explored"]) == (decision.propensity, decision.explored)
+        assert (row["old_model"], row["new_model"], row["class"]) == (each.old_model, each.model, each.class_)
+        assert exactly(row["old_cost_usd"]) == (each.old and each.old.picodollars)
+        assert exactly(row["new_cost_usd"]) == (each.new and each.new.picodollars)
+
+
+def exactly(amount: Decimal | None) -> int | None:
+    return None if amount is None else picodollars(amount)
+
+
+@by_example
+def test_decisions_added_with_sql_are_the_result(name: str, tmp_path: Path) -> None:
+    """Whoever adds up the written rows gets the report."""
+    target = tmp_path / "decisions.parquet"
+    found = replay(policy_of(f"policies/{name}.route"), ROOT / "traces" / f"{name}.parquet", output=target, by=["model"])
+    sums = "count(*), coalesce(sum(CAST(changed AS INTEGER)), 0), coalesce(sum(old_cost_usd), 0), coalesce(sum(new_cost_usd), 0)"
+    decisions = duckdb.read_parquet(str(target))
+    priced = decisions.filter("class IN ('exact', 'fallback')")
+
+    def summed(by: str) -> dict[Any, tuple[int, int, int, int]]:
+        return {
+            tuple(row[:-4]): (row[-4], int(row[-3]), picodollars(row[-2]), picodollars(row[-1]))
+            for row in priced.aggregate(f"{by}, {sums}").fetchall()
+        }
+
+    ((rows, changed, old, new),) = priced.aggregate(sums).fetchall()
+    assert told(found["headline"]) == (rows, int(changed), picodollars(old), picodollars(new))
+    by_rule = summed("rule")
+    assert {(line["rule"],): told(line["priced"]) for line in found["rules"] if line.get("priced", {}).get("rows")} == by_rule
+    assert {(line["from"], line["to"]): told(line) for line in found["flows"]} == summed("old_model, new_model")
+    assert {(line["member"],): told(line) for line in found["segments"]["model"]["top"]} == summed("model")
+    classes = decisions.aggregate("class, count(*), coalesce(sum(old_cost_usd), 0)").fetchall()
+    assert {(line["class"], line["rows"], picodollars(line["baseline_usd"])) for line in found["accounting"] if line["rows"]} == {
+        (class_, number, picodollars(old)) for class_, number, old in classes
+    }
+
+
+# -- how a trace is cut changes nothing ----------------------------------------------------------------------------
+
+
+@cache
+def thinned(name: str) -> tuple[Policy, pa.Table, Json]:
+    """Every fifth row of an example, and the result over them in one file."""
+    table = pq.read_table(ROOT / "traces" / f"{name}.parquet")
+    table = table.take(list(range(0, table.num_rows, 5)))
+    policy = policy_of(f"policies/{name}.route")
+    return policy, table, replay(policy, written(table, [0, table.num_rows]))
+
+
+@cache
+def folder() -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="policyroute-tests-"))
+
+
+def written(table: pa.Table, cuts: list[int]) -> list[Path]:
+    """The table cut at the given rows, as one file each; the first part's name sorts first."""
+    place = folder() / f"{random.getrandbits(64):x}"
+    place.mkdir()
+    paths = []
+    for number, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        paths.append(place / f"part-{number}.parquet")
+        pq.write_table(table.slice(start, end - start), paths[-1])
+    return paths
