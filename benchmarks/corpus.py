@@ -69,21 +69,22 @@ def passages() -> tuple[str, ...]:
 
 
 def prompts(count: int, mean: int, seed: int = 11) -> list[str]:
-    """`count` distinct prompts of about `mean` characters: cuts of shuffled passages, lengths spread around the mean.
+    """`count` prompts of about `mean` characters: consecutive cuts of the shuffled passages, lengths spread around the mean.
 
-    Each begins with its number, so that no cache of a tokenizer or of a scanner has seen the text before.
+    No passage is used twice, so that no prompt was in part seen before. Raises ValueError where the corpus is too small.
     """
     rng = random.Random(seed)
-    source = passages()
-    made = []
-    for number in range(count):
-        wanted = max(80, int(rng.gauss(mean, mean / 4)))
-        text = f"Ticket {number * 7919 % 1_000_003}: "
-        while len(text) < wanted:
-            passage = rng.choice(source)
-            start = rng.randrange(max(1, len(passage) - 200))
-            text += passage[start : start + rng.randrange(60, 400)] + "\n"
-        made.append(text[:wanted])
+    source = list(passages())
+    rng.shuffle(source)
+    text = "\n\n".join(source)
+    made: list[str] = []
+    at = 0
+    while len(made) < count:
+        length = max(80, int(rng.gauss(mean, mean / 4)))
+        if at + length > len(text):
+            raise ValueError(f"the corpus has {len(text):,} characters, too few for {count:,} prompts of {mean}")
+        made.append(text[at : at + length])
+        at += length
     return made
 
 

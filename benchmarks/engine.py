@@ -253,7 +253,7 @@ def eager(policy: Policy) -> Callable[[dict[str, Any]], str]:
 def raw_prompts(report: Report, smoke: bool) -> None:
     import corpus
 
-    each = 400 if smoke else 2_000  # prompts of a round; no prompt comes twice
+    each = 400 if smoke else 1_200  # prompts of a round; no text comes twice
     theirs_each = each // 4
     count = 4 if smoke else 8
     bodies = [

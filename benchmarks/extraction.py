@@ -44,7 +44,7 @@ def _megabytes(texts: Sequence[str]) -> float:
 
 def token_counts(report: Report, smoke: bool) -> None:
     """Each counter on texts that it has not seen: every round has prompts of its own."""
-    each, count = (400, 4) if smoke else (3_000, 8)
+    each, count = (800, 4) if smoke else (1_200, 8)
     prompts = corpus.prompts(each * count, MEAN, seed=21)
     named: dict[str, Callable[[str], int]] = {"tiktoken": tokens.choose("o200k_base", "tiktoken").count}
     absent: dict[str, str] = {}

@@ -6,10 +6,14 @@ trace row by row, decides with the reference interpreter and prices with `prices
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -25,13 +29,14 @@ from hypothesis import strategies as st
 from policyroute.language import Policy
 from policyroute.language.decision import Decision
 from policyroute.language.limits import requested_names
-from policyroute.language.policy import ANY_OTHER, Value
+from policyroute.language.policy import ANY_OTHER, BoolType, IntType, Value
 from policyroute.language.reference import decide
+from policyroute.prices.catalog import complete
 from policyroute.prices.cost import Cost, Usage, cost
 from policyroute.signals.facts import Facts
 from policyroute.signals.text import Scanner
 from tests import strategies
-from tests.simulate_support import ROOT, Json, catalog, figures, picodollars, policy_from, policy_of, replay, text_of
+from tests.simulate_support import ROOT, Json, catalog, figures, picodollars, policy_of, replay, text_of
 
 EXAMPLES = ("support", "coding", "saas")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -247,28 +252,131 @@ def test_decisions_added_with_sql_are_the_result(name: str, tmp_path: Path) -> N
 # -- how a trace is cut changes nothing ----------------------------------------------------------------------------
 
 
-@cache
-def thinned(name: str) -> tuple[Policy, pa.Table, Json]:
-    """Every fifth row of an example, and the result over them in one file."""
-    table = pq.read_table(ROOT / "traces" / f"{name}.parquet")
-    table = table.take(list(range(0, table.num_rows, 5)))
-    policy = policy_of(f"policies/{name}.route")
-    return policy, table, replay(policy, written(table, [0, table.num_rows]))
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parts")
 
 
-@cache
-def folder() -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="policyroute-tests-"))
-
-
-def written(table: pa.Table, cuts: list[int]) -> list[Path]:
-    """The table cut at the given rows, as one file each; the first part's name sorts first."""
-    place = folder() / f"{random.getrandbits(64):x}"
-    place.mkdir()
+def written(table: pa.Table, cuts: list[int], place: Path) -> list[Path]:
+    """The table cut at the given rows, as one file each; the names sort in the order of the rows."""
+    folder = Path(tempfile.mkdtemp(dir=place))
     paths = []
-    for number, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
-        paths.append(place / f"part-{number}.parquet")
+    for number, (start, end) in enumerate(itertools.pairwise(cuts)):
+        paths.append(folder / f"part-{number}.parquet")
         pq.write_table(table.slice(start, end - start), paths[-1])
     return paths
+
+
+@cache
+def thinned(name: str) -> pa.Table:
+    """Every fifth row of an example."""
+    table = pq.read_table(ROOT / "traces" / f"{name}.parquet")
+    return table.take(list(range(0, table.num_rows, 5)))
+
+
+@cache
+def whole(name: str, place: Path) -> Json:
+    """The result over the thinned example in one file."""
+    table = thinned(name)
+    return replay(policy_of(f"policies/{name}.route"), written(table, [0, table.num_rows], place))
+
+
+@settings(max_examples=12)
+@given(st.sampled_from(EXAMPLES), st.sets(st.integers(1, 358), min_size=1, max_size=6))
+def test_splitting_changes_no_digit(place: Path, name: str, cuts: set[int]) -> None:
+    """Two to seven files at random cuts, in one list or as a folder: the same figures as in one file."""
+    table = thinned(name)
+    paths = written(table, [0, *sorted(cuts), table.num_rows], place)
+    found = replay(policy_of(f"policies/{name}.route"), paths if len(cuts) % 2 else paths[0].parent)
+    assert len(found["trace"]["files"]) == len(cuts) + 1
+    assert text_of(figures(found)) == text_of(figures(whole(name, place)))
+
+
+@by_example
+def test_order_and_threads_change_no_digit(name: str, place: Path) -> None:
+    table = thinned(name)
+    shuffled = table.take(random.Random(name).sample(range(table.num_rows), table.num_rows))
+    for rows, threads in ((shuffled, None), (table, 1), (shuffled, 4)):
+        paths = written(rows, [0, rows.num_rows], place)
+        assert figures(replay(policy_of(f"policies/{name}.route"), paths, threads=threads)) == figures(whole(name, place))
+
+
+@by_example
+def test_same_inputs_same_bytes(name: str, tmp_path: Path) -> None:
+    """With kept signals, without, and read from what was kept."""
+    path = ROOT / "traces" / f"{name}.parquet"
+    policy = policy_of(f"policies/{name}.route")
+    texts = {text_of(replay(policy, path, cache=cache)) for cache in (None, tmp_path / "signals", tmp_path / "signals")}
+    assert len(texts) == 1
+
+
+def test_parts_of_the_decisions_come_in_order(place: Path) -> None:
+    table = thinned("support")
+    paths = written(table, [0, 100, 101, table.num_rows], place)
+    one, many = place / "one.parquet", place / "many.parquet"
+    replay(policy_of("policies/support.route"), written(table, [0, table.num_rows], place), output=one)
+    replay(policy_of("policies/support.route"), paths, output=many)
+    assert pq.read_table(one).equals(pq.read_table(many))
+
+
+# -- generated policies over generated traces ----------------------------------------------------------------------
+
+READY = {  # signal to the trace column that holds it ready made
+    "tokens": "input_tokens", "max_output": "max_output_tokens", "tools": "tool_count", "user": "user_id",
+    "conversation": "conversation_id", "tenant": "tenant",
+}  # fmt: skip
+WORDS = {"urgent": "outage", "faq": "invoice", "trace": "Traceback"}
+IDS = {"*": st.sampled_from(["gpt-4o", "no-such-model", None])}
+TYPES = {
+    "ts": pa.timestamp("us"), "cost_usd": pa.decimal128(24, 12), "status_code": pa.int32(), "input_tokens": pa.int64(),
+    "cached_tokens": pa.int64(), "output_tokens": pa.int64(), "model": pa.string(),
+}  # fmt: skip
+
+
+@st.composite
+def traced(draw: Any, policy: Policy) -> tuple[dict[str, Any], dict[str, Value]]:
+    """A row of a trace that holds every signal of the policy, and the values that it means."""
+    values = draw(strategies.values(policy))
+    at = draw(st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)))
+    values |= {"hour": at.hour, "weekday": WEEKDAYS[at.weekday()]}
+    spoken = {text: [WORDS[name] for name in WORDS if values.get(f"{text} has {name}")] for text in ("system", "prompt", "last")}
+    roles = {"system": "system", "prompt": "assistant", "last": "user"}
+    messages = [{"role": roles[text], "content": " ".join(words)} for text, words in spoken.items()]
+    for name, word in WORDS.items():
+        if f"prompt has {name}" in values:
+            values[f"prompt has {name}"] = any(word in words for words in spoken.values())
+    row = {
+        READY.get(name, name): (value or None) if isinstance(value, str) else value
+        for name, value in values.items()
+        if " has " not in name and name not in ("hour", "weekday", "requested")
+    }
+    tokens = int(values["tokens"])
+    asked = str(values["requested"])
+    row |= {
+        "ts": at, "model": f"id-{asked}" if asked in policy.models else draw(IDS["*"]), "messages": json.dumps(messages),
+        "cached_tokens": draw(st.sampled_from([0, None, tokens // 2, tokens])), "output_tokens": draw(st.integers(0, 5_000)),
+        "status_code": draw(st.sampled_from([200, 200, None, 429])), "cost_usd": None,
+    }  # fmt: skip
+    return row, values
+
+
+def table_of(rows: list[dict[str, Any]], policy: Policy) -> pa.Table:
+    kinds = {IntType: pa.int64(), BoolType: pa.bool_()}
+    signals = {READY.get(name, name): kinds.get(type(signal.type), pa.string()) for name, signal in policy.signals.items()}
+    return pa.table(
+        {name: pa.array([row[name] for row in rows], TYPES.get(name) or signals.get(name, pa.string())) for name in rows[0]}
+    )
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_generated(place: Path, data: st.DataObject) -> None:
+    """Any policy over any trace: the result is the slow reckoning, in one file or in two."""
+    policy = complete(data.draw(strategies.policies), catalog())[0]
+    rows = data.draw(st.lists(traced(policy), min_size=12, max_size=12))
+    slow = [reckoned(policy, row, values) for row, values in rows]
+    table = table_of([row for row, _ in rows], policy)
+    found = replay(policy, written(table, [0, 12], place))
+    check_result(found, policy, slow)
+    parts = replay(policy, written(table, [0, data.draw(st.integers(1, 11)), 12], place))
+    assert text_of(figures(parts)) == text_of(figures(found))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from policyroute.language.decision import NO_ARM, NO_MODEL, PARTS, Decision, draw, propensity
@@ -50,10 +51,14 @@ class Live:
 
     def given(self, values: Mapping[str, Value]) -> Any:
         """An object that holds the given signal values, and the defaults for the others."""
-        made = self.values()
+        made, identifiers = self.values(), self._identifiers
         for name, value in values.items():
-            setattr(made, self.policy.signals[name].identifier, value)
+            setattr(made, identifiers[name], value)
         return made
+
+    @cached_property
+    def _identifiers(self) -> dict[str, str]:
+        return {name: signal.identifier for name, signal in self.policy.signals.items()}
 
 
 def compile_policy(policy: Policy, *, bounds: bool = False) -> Live:
@@ -69,10 +74,11 @@ def _values_class(policy: Policy) -> type:
     signals = [policy.signals[name] for name in read_signals(policy)]
     everyone = {signal.identifier: signal.default for signal in (*policy.signals.values(), *signals)}
 
-    def fill(self: Any) -> None:
-        for name, default in everyone.items():
-            setattr(self, name, default)
-
+    namespace: dict[str, Any] = {}
+    exec(
+        "\n".join(["def fill(self):", *(f"    self.{name} = {value!r}" for name, value in everyone.items()), "    pass"]), namespace
+    )
+    fill = namespace["fill"]
     return type("Values", (), {"__slots__": tuple(everyone), "__init__": fill, "__doc__": "Signal values of one request."})
 
 
@@ -136,7 +142,10 @@ class _Writer:
             return self.requested_route(name, made, route.chain, functions)
         limited = [(model, self.limits[model]) for model in route.chain if self.limits[model] != FALSE]
         table = self.constant(f"{name}_table", made.table(route.chain, tuple(model for model, _ in limited)))
-        index = " | ".join(f"({self.condition(limit)}) << {bit}" for bit, (_, limit) in enumerate(limited)) or "0"
+        bits: dict[Expression, int] = {}  # models with the same limit share one test
+        for bit, (_, limit) in enumerate(limited):
+            bits[limit] = bits.get(limit, 0) | 1 << bit
+        index = " | ".join(f"({mask} if {self.condition(limit)} else 0)" for limit, mask in bits.items()) or "0"
         found = f"{table}[{index}]"
         if self.policy.explore is None:
             return found

@@ -25,6 +25,7 @@ SHOWN_CLASSES = {
 def simulation(result: Json, console: Console) -> None:
     """Print the whole result."""
     _headline(result, console)
+    console.print()
     _accounting(result, console)
     _rules(result, console)
     _flows(result, console)

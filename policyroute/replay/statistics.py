@@ -85,8 +85,8 @@ def uncertainty(bags: Mapping[int, tuple[int, int]], replicates: int = REPLICATE
         share, share_delta = _interval(_share(plain), [_share(one) for one in drawn], len(folded))
         saving, saving_delta = _interval(_total(plain), [_total(one) for one in drawn], len(folded))
     warnings = (
-        *((f"{len(folded)} clusters are too few to rely on an interval (under {FEW})",) if len(folded) < FEW else ()),
-        *((f"one cluster holds {largest:.0%} of the spend (over {HEAVY} %)",) if largest * 100 > HEAVY else ()),
+        *((f"{len(folded)} clusters are too few (under {FEW}): don't rely on the interval",) if len(folded) < FEW else ()),
+        *((f"one cluster holds {largest * 100:.0f} % of the spend (over {HEAVY} %): don't rely on the interval",) if largest * 100 > HEAVY else ()),
     )
     return Uncertainty(len(folded), largest, _scaled(saving), share, _scaled(saving_delta), share_delta, warnings)
 

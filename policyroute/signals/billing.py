@@ -34,13 +34,14 @@ class Bill(NamedTuple):
 
     def low(self) -> int:
         """A lower bound without a tokenizer: no token is longer than 128 bytes, so n bytes are at least n/128 tokens."""
-        return self.fixed + sum(-(-size(piece) // LONGEST) for piece in self.pieces)
+        return self.fixed + sum([-(-size(piece) // LONGEST) for piece in self.pieces])
 
     def high(self) -> int:
         """An upper bound without a tokenizer: every token holds at least one byte, so n bytes are at most n tokens."""
         return self.fixed + sum(map(size, self.pieces))
 
 
+_TEXTS_ONLY = Message("user")[2:]  # calls, results, pictures, other blocks and name of a message that has none
 _ANSWER, _MESSAGE, _ROLE, _NAME, _CALL, _TOOLS, _SHARED = 3, 3, 1, 1, 3, 9, 4
 
 
@@ -50,8 +51,12 @@ def of_request(content: Content) -> Bill:
     pieces: list[str] = []
     fixed = _ANSWER
     for message in messages:
-        pieces += _pieces(message)
-        fixed += _fixed(message)
+        if message[2:] == _TEXTS_ONLY:  # most messages by far
+            pieces += message.texts
+            fixed += _MESSAGE + _ROLE
+        else:
+            pieces += _pieces(message)
+            fixed += _fixed(message)
     functions = [tool for tool in tools if not tool.other]
     if functions:
         pieces.append(written(functions))

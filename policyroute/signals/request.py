@@ -154,6 +154,7 @@ _ROLES: dict[str, Role] = {
     "user": "user", "assistant": "assistant", "model": "assistant", "system": "system", "developer": "system",
     "tool": "tool", "function": "tool",
 }  # fmt: skip
+_SPEAKERS = frozenset(name for name, role in _ROLES.items() if role != "tool")
 
 
 # -- bodies --------------------------------------------------------------------------------------------------------
@@ -224,6 +225,9 @@ def _message(item: object, names: Mapping[str, str]) -> Message:
         return Message("user", (item,))
     if not isinstance(item, dict):
         return Message("user", other=(compact(item),))
+    content, said_by = item.get("content"), item.get("role")
+    if len(item) == 2 and isinstance(content, str) and isinstance(said_by, str) and said_by in _SPEAKERS:
+        return Message(_ROLES[said_by], (content,))  # by far the most messages
     kind = _kind(item)
     if kind in _CALLS:
         return Message("assistant", calls=(_call(item.get("name"), item.get("arguments", item.get("input")), item.get("call_id")),))

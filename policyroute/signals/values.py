@@ -151,11 +151,13 @@ def _at(place: Place) -> Find | None:
 
 
 def _bound(signal: Signal, name: str) -> Read:
-    find = attrgetter(name)
+    find, plain = attrgetter(name), _plain(signal)
 
     def read(values: Values) -> int:
-        found = find(values.facts)
-        return _clamped(signal, int(signal.default) if found is None else found)
+        found: int | None = find(values.facts)
+        if found is None:
+            return int(signal.default)
+        return found if plain(found) else _clamped(signal, found)
 
     return read
 
