@@ -23,7 +23,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from policyroute.language import Policy
@@ -38,11 +38,25 @@ from policyroute.signals.text import Scanner
 from tests import strategies
 from tests.simulate_support import ROOT, Json, catalog, figures, picodollars, policy_of, replay, text_of
 
+EXPENSIVE = settings.default.max_examples // 12  # each is a replay or two
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking would take minutes
 EXAMPLES = ("support", "coding", "saas")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 Row = Mapping[str, Any]
 by_example = pytest.mark.parametrize("name", EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parts")
+
+
+@cache
+def replayed(name: str, place: Path) -> tuple[Json, Path]:
+    """The result over an example, and the file of its decisions."""
+    target = place / f"{name}.parquet"
+    return replay(policy_of(f"policies/{name}.route"), ROOT / "traces" / target.name, output=target, by=["model"]), target
 
 
 # -- one row, reckoned slowly --------------------------------------------------------------------------------------
@@ -184,10 +198,10 @@ def check_rules(found: Json, policy: Policy, rows: list[Reckoned]) -> None:
 
 
 @by_example
-def test_result_is_the_slow_reckoning(name: str) -> None:
+def test_result_is_the_slow_reckoning(name: str, place: Path) -> None:
     """Splits and exploration included: all three policies have one of them."""
     policy, rows, slow = example(name)
-    found = replay(policy, ROOT / "traces" / f"{name}.parquet")
+    found, _ = replayed(name, place)
     check_result(found, policy, slow)
     assert any(line["kind"] == "split" for line in found["rules"]) or name == "coding"
     for segment, column in (("user_id", "user_id"), ("team", "team")):
@@ -201,13 +215,12 @@ def test_result_is_the_slow_reckoning(name: str) -> None:
 
 
 @by_example
-def test_decisions_are_the_slow_reckoning(name: str, tmp_path: Path) -> None:
+def test_decisions_are_the_slow_reckoning(name: str, place: Path) -> None:
     """Row by row: rule, arm, chain, propensity, class, costs."""
-    policy, rows, slow = example(name)
-    replay(policy, ROOT / "traces" / f"{name}.parquet", output=tmp_path / "decisions.parquet")
-    written = pq.read_table(tmp_path / "decisions.parquet").to_pylist()
-    assert [row["row"] for row in written] == list(range(len(rows)))
-    for row, each in zip(written, slow, strict=True):
+    _, _, slow = example(name)
+    decided = pq.read_table(replayed(name, place)[1]).to_pylist()
+    assert [row["row"] for row in decided] == list(range(len(slow)))
+    for row, each in zip(decided, slow, strict=True):
         decision = each.decision
         assert (row["rule"], row["arm"], row["chain"]) == (
             decision.rule, None if decision.arm < 0 else decision.arm, ",".join(decision.chain),
@@ -223,10 +236,9 @@ def exactly(amount: Decimal | None) -> int | None:
 
 
 @by_example
-def test_decisions_added_with_sql_are_the_result(name: str, tmp_path: Path) -> None:
+def test_decisions_added_with_sql_are_the_result(name: str, place: Path) -> None:
     """Whoever adds up the written rows gets the report."""
-    target = tmp_path / "decisions.parquet"
-    found = replay(policy_of(f"policies/{name}.route"), ROOT / "traces" / f"{name}.parquet", output=target, by=["model"])
+    found, target = replayed(name, place)
     sums = "count(*), coalesce(sum(CAST(changed AS INTEGER)), 0), coalesce(sum(old_cost_usd), 0), coalesce(sum(new_cost_usd), 0)"
     decisions = duckdb.read_parquet(str(target))
     priced = decisions.filter("class IN ('exact', 'fallback')")
@@ -252,11 +264,6 @@ def test_decisions_added_with_sql_are_the_result(name: str, tmp_path: Path) -> N
 # -- how a trace is cut changes nothing ----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("parts")
-
-
 def written(table: pa.Table, cuts: list[int], place: Path) -> list[Path]:
     """The table cut at the given rows, as one file each; the names sort in the order of the rows."""
     folder = Path(tempfile.mkdtemp(dir=place))
@@ -269,9 +276,9 @@ def written(table: pa.Table, cuts: list[int], place: Path) -> list[Path]:
 
 @cache
 def thinned(name: str) -> pa.Table:
-    """Every fifth row of an example."""
+    """Every eighth row of an example."""
     table = pq.read_table(ROOT / "traces" / f"{name}.parquet")
-    return table.take(list(range(0, table.num_rows, 5)))
+    return table.take(list(range(0, table.num_rows, 8)))
 
 
 @cache
@@ -281,8 +288,8 @@ def whole(name: str, place: Path) -> Json:
     return replay(policy_of(f"policies/{name}.route"), written(table, [0, table.num_rows], place))
 
 
-@settings(max_examples=12)
-@given(st.sampled_from(EXAMPLES), st.sets(st.integers(1, 358), min_size=1, max_size=6))
+@settings(max_examples=EXPENSIVE, phases=UNSHRUNK)
+@given(st.sampled_from(EXAMPLES), st.sets(st.integers(1, 224), min_size=1, max_size=6))
 def test_splitting_changes_no_digit(place: Path, name: str, cuts: set[int]) -> None:
     """Two to seven files at random cuts, in one list or as a folder: the same figures as in one file."""
     table = thinned(name)
@@ -302,18 +309,18 @@ def test_order_and_threads_change_no_digit(name: str, place: Path) -> None:
 
 
 @by_example
-def test_same_inputs_same_bytes(name: str, tmp_path: Path) -> None:
+def test_same_inputs_same_bytes(name: str, place: Path, tmp_path: Path) -> None:
     """With kept signals, without, and read from what was kept."""
-    path = ROOT / "traces" / f"{name}.parquet"
+    (path,) = written(thinned(name), [0, thinned(name).num_rows], place)
     policy = policy_of(f"policies/{name}.route")
-    texts = {text_of(replay(policy, path, cache=cache)) for cache in (None, tmp_path / "signals", tmp_path / "signals")}
+    texts = {text_of(replay(policy, path, cache=cache)) for cache in (None, tmp_path, tmp_path)}
     assert len(texts) == 1
 
 
-def test_parts_of_the_decisions_come_in_order(place: Path) -> None:
+def test_parts_of_the_decisions_come_in_order(place: Path, tmp_path: Path) -> None:
     table = thinned("support")
     paths = written(table, [0, 100, 101, table.num_rows], place)
-    one, many = place / "one.parquet", place / "many.parquet"
+    one, many = tmp_path / "one.parquet", tmp_path / "many.parquet"
     replay(policy_of("policies/support.route"), written(table, [0, table.num_rows], place), output=one)
     replay(policy_of("policies/support.route"), paths, output=many)
     assert pq.read_table(one).equals(pq.read_table(many))
@@ -326,10 +333,10 @@ READY = {  # signal to the trace column that holds it ready made
     "conversation": "conversation_id", "tenant": "tenant",
 }  # fmt: skip
 WORDS = {"urgent": "outage", "faq": "invoice", "trace": "Traceback"}
-IDS = {"*": st.sampled_from(["gpt-4o", "no-such-model", None])}
+IDS = st.sampled_from(["id-a", "id-b", "gpt-4o", "no-such-model", None])
 TYPES = {
     "ts": pa.timestamp("us"), "cost_usd": pa.decimal128(24, 12), "status_code": pa.int32(), "input_tokens": pa.int64(),
-    "cached_tokens": pa.int64(), "output_tokens": pa.int64(), "model": pa.string(),
+    "cached_tokens": pa.int64(), "output_tokens": pa.int64(), "model": pa.string(), "requested_model": pa.string(),
 }  # fmt: skip
 
 
@@ -353,7 +360,7 @@ def traced(draw: Any, policy: Policy) -> tuple[dict[str, Any], dict[str, Value]]
     tokens = int(values["tokens"])
     asked = str(values["requested"])
     row |= {
-        "ts": at, "model": f"id-{asked}" if asked in policy.models else draw(IDS["*"]), "messages": json.dumps(messages),
+        "ts": at, "requested_model": f"id-{asked}" if asked in policy.models else "auto", "model": draw(IDS), "messages": json.dumps(messages),
         "cached_tokens": draw(st.sampled_from([0, None, tokens // 2, tokens])), "output_tokens": draw(st.integers(0, 5_000)),
         "status_code": draw(st.sampled_from([200, 200, None, 429])), "cost_usd": None,
     }  # fmt: skip
@@ -368,7 +375,7 @@ def table_of(rows: list[dict[str, Any]], policy: Policy) -> pa.Table:
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=EXPENSIVE, phases=UNSHRUNK)
 @given(st.data())
 def test_generated(place: Path, data: st.DataObject) -> None:
     """Any policy over any trace: the result is the slow reckoning, in one file or in two."""

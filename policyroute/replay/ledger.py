@@ -182,7 +182,8 @@ class Ledger:
     def rows(self, source: str, baseline_source: str = "") -> str:
         """The whole ledger: costs settled, changed or not, and the accounting class."""
         recorded = 'CAST("$recorded" * 1000000000000 AS HUGEINT)' if self.has_costs else "CAST(NULL AS HUGEINT)"
-        stands_in = '"$old_cost" IS NULL AND "$recorded" IS NOT NULL' if self.has_costs and self.baseline == "recorded" else "FALSE"
+        # A recorded 0 is what tools write for a model that they can't price: it stands in for nothing.
+        stands_in = '"$old_cost" IS NULL AND "$recorded" > 0' if self.has_costs and self.baseline == "recorded" else "FALSE"
         settled = (
             f'SELECT * REPLACE (CASE WHEN {stands_in} THEN {recorded} ELSE "$old_cost" END AS "$old_cost", '
             f'CASE WHEN {stands_in} THEN {RECORDED_COST} ELSE "$old_bits" END AS "$old_bits"), {recorded} AS "$recorded_cost", '

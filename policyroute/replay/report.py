@@ -147,8 +147,8 @@ def _interval(simulation: Simulation) -> Json | None:
     bags: dict[int, tuple[int, int]] = {}
     for (class_, bag), numbers in simulation.numbers.segments.get(CLUSTER, {}).items():
         if CLASSES[class_] in PRICED:
-            found, before = _figures(numbers), bags.get(int(bag), (0, 0))
-            bags[int(bag)] = (before[0] + found["old"], before[1] + found["new"])
+            found, before = _figures(numbers), bags.get(int(bag, 16), (0, 0))
+            bags[int(bag, 16)] = (before[0] + found["old"], before[1] + found["new"])
     drawn = uncertainty(bags)
     if drawn is None:
         return None

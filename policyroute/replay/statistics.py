@@ -68,8 +68,8 @@ class Sums:
 
 
 def bag_sql(key: str) -> str:
-    """The bag of a cluster's key (a VARCHAR expression), 0 to 65,535."""
-    return f"CAST('0x' || left(md5({key}), 4) AS INTEGER)"
+    """The bag of a cluster's key (a VARCHAR expression) as four hex digits; a number would have to be parsed in every row."""
+    return f"left(md5({key}), 4)"
 
 
 def uncertainty(bags: Mapping[int, tuple[int, int]], replicates: int = REPLICATES) -> Uncertainty | None:
@@ -86,7 +86,11 @@ def uncertainty(bags: Mapping[int, tuple[int, int]], replicates: int = REPLICATE
         saving, saving_delta = _interval(_total(plain), [_total(one) for one in drawn], len(folded))
     warnings = (
         *((f"{len(folded)} clusters are too few (under {FEW}): don't rely on the interval",) if len(folded) < FEW else ()),
-        *((f"one cluster holds {largest * 100:.0f} % of the spend (over {HEAVY} %): don't rely on the interval",) if largest * 100 > HEAVY else ()),
+        *(
+            (f"one cluster holds {largest * 100:.0f} % of the spend (over {HEAVY} %): don't rely on the interval",)
+            if largest * 100 > HEAVY
+            else ()
+        ),
     )
     return Uncertainty(len(folded), largest, _scaled(saving), share, _scaled(saving_delta), share_delta, warnings)
 
