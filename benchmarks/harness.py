@@ -124,7 +124,7 @@ def _ratio(ratio: float | None) -> str:
 
 def _goal(row: Row) -> str:
     sign = "≤" if row.at_most else "≥"
-    return f"{sign} {row.claim:,g}×" if row.ratio is not None else f"{sign} {row.claim:,g} {row.unit}"
+    return f"{sign} {row.claim:,g}×" if row.ratio is not None or row.value is None else f"{sign} {row.claim:,g} {row.unit}"
 
 
 # -- time ----------------------------------------------------------------------------------------------------------

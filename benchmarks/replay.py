@@ -254,9 +254,18 @@ def _replay(trace: Path, threads: int) -> None:
     policy, _ = complete(_policy(STRUCTURED), catalog)
     simulation = simulate(policy, [trace], catalog, Options(threads=threads))
     headline = result(simulation)["headline"]
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    found = {"cpu": time.process_time(), "wall": time.monotonic() - start, "rss": used.ru_maxrss / 1024, "rows": headline["rows"]}
+    found = {"cpu": time.process_time(), "wall": time.monotonic() - start, "rss": _peak(), "rows": headline["rows"]}
     sys.stdout.write(json.dumps(found))
+
+
+def _peak() -> float:
+    """Peak memory of this process in MB. On Linux `ru_maxrss` would also count the parent's pages from before `exec`."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def make(smoke: bool) -> Report:

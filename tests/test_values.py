@@ -1,118 +1,159 @@
-"""The values of a live request: what is read, how it is held to its type, and that bounds decide nothing else."""
+"""A live request as signal values: places, types, ranges, and that nothing is computed before it is read."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from policyroute.backends.live import compile_policy
-from policyroute.language import check_text
-from policyroute.language.policy import Policy
+from policyroute.language import Policy
+from policyroute.language.reference import decide
+from policyroute.signals import tokens
 from policyroute.signals.facts import Facts
-from policyroute.signals.values import Reader
+from policyroute.signals.values import Reader, Values
+from tests.simulate_support import policy_from
 
-POLICY = """edition 1
-policy values
-signal plan       : free | pro = free      from header "X-Plan", metadata "plan", body "extra.plan"
-signal seats      : int 1..100 = 5         from header "x-seats"
-signal beta       : bool                   from metadata "beta"
-signal tokens_low : int 0..10 = 3          from metadata "low"
-signal tenant     : key                    from header "x-tenant"
+DECLARED = """
+signal plan  : free | pro = free  from header "X-Plan", metadata "plan", body "account.plan"
+signal seats : int 1..100 = 2     from metadata "seats"
+signal max_output : int 1..8k = 1k  from metadata "limit"
+signal tenant : key               from header "x-tenant"
 words urgent = "outage"
-words legal  = "lawyer"
-pattern number = /\\d{4}/
-model mini   { provider a id "mini-1" in $1 out $1 context 8k }
-model strong { provider a id "strong-1" in $2 out $2 }
-rule asked  { when requested is strong and tokens_low >= 0 and seats >= 0 and beta then strong }
-rule urgent { when prompt has urgent and last has legal and not prompt has number and plan is pro then strong }
-rule long   { when tokens > 100 and last_tokens < 5000 and max_output > 10 then mini fallback strong }
-otherwise   { then split by tenant { 50% mini, 50% strong } }
+words faq    = "invoice"
+model a { provider openai  id "gpt-4o"  in $1 out $1 }
+model b { provider anthropic  id "claude-x"  in $1 out $1 }
+rule short  { when tokens < 50 then b }
+rule urgent_ones { when prompt has urgent or last has faq then b }
+rule asked  { when requested is b and plan is pro and seats > 5 and max_output > 5 then requested }
+rule pilot  { when code then split by tenant { 50% a, 50% b } }
+otherwise   { then a }
 """
 
 
-def made() -> Policy:
-    checked = check_text(POLICY)
-    assert not checked.failed, checked.diagnostics
-    return checked.policy
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return policy_from(DECLARED)
 
 
-def body(text: str = "hello", **more: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": text}], **more}
+@pytest.fixture(scope="module")
+def reader(policy: Policy) -> Reader:
+    return Reader(policy)
 
 
-# headers, body, signal, value, whether it was odd
-READ = [
-    ({}, body(), "plan", "free", False),
-    ({"x-plan": "pro"}, body(), "plan", "pro", False),
-    ({"X-PLAN": "pro"}, body(metadata={"plan": "free"}), "plan", "pro", False),
-    ({}, body(metadata={"plan": "pro"}), "plan", "pro", False),
-    ({}, body(extra={"plan": "pro"}), "plan", "pro", False),
-    ({}, body(extra="pro"), "plan", "free", False),
-    ({"x-plan": "gold"}, body(), "plan", "free", True),
-    ({}, body(metadata={"plan": ["pro"]}), "plan", "free", True),
-    ({}, body(), "seats", 5, False),
-    ({"x-seats": "7"}, body(), "seats", 7, False),
-    ({"x-seats": "-7"}, body(), "seats", 1, True),
-    ({"x-seats": "700"}, body(), "seats", 100, True),
-    ({"x-seats": "seven"}, body(), "seats", 5, True),
-    ({}, body(metadata={"beta": True}), "beta", True, False),
-    ({}, body(metadata={"beta": "yes"}), "beta", True, False),
-    ({}, body(metadata={"beta": 3}), "beta", False, True),
-    ({}, body(metadata={"low": True}), "tokens_low", 3, True),
-    ({"x-tenant": "t"}, body(), "tenant", "t", False),
-    ({}, body(), "tenant", "", False),
-    ({}, body(model="strong-1"), "requested", "strong", False),
-    ({}, body(model="a/mini-1"), "requested", "mini", False),
-    ({}, body("an OUTAGE"), "prompt has urgent", True, False),
-    ({}, body("an OUTAGE"), "prompt has number", False, False),
-    ({}, body("outage 1234, my lawyer"), "last has legal", True, False),
-    ({}, body(max_tokens=20), "max_output", 20, False),
-    ({}, body(max_tokens=9_000_000), "max_output", 1_000_000, True),
-]
+def values(reader: Reader, body: dict[str, Any] | None = None, **headers: str) -> Values:
+    return reader(Facts.of_body(body or {}, {name.replace("_", "-"): value for name, value in headers.items()}))
 
 
-@pytest.mark.parametrize(("headers", "request_body", "signal", "value", "odd"), READ)
-def test_read(headers: dict[str, str], request_body: dict[str, Any], signal: str, value: object, odd: bool) -> None:
-    policy = made()
-    values = Reader(policy)(Facts.of_body(request_body, headers))
-    identifier = policy.signals[signal].identifier
-    assert getattr(values, identifier) == value
-    assert type(getattr(values, identifier)) is type(value)
-    assert (signal in values.odd) is odd
+def said(text: str, **body: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], **body}
 
 
-def test_each_scan_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One reading of a text's set settles all sets of that text, and texts that aren't asked about aren't scanned."""
-    from policyroute.signals.text import Scanner
+FOUND = [  # body, headers, signal, value
+    ({}, {}, "s_plan", "free"),
+    ({}, {"X_PLAN": "pro"}, "s_plan", "pro"),
+    ({"metadata": {"plan": "pro"}}, {}, "s_plan", "pro"),
+    ({"account": {"plan": "pro"}}, {}, "s_plan", "pro"),
+    ({"account": "pro"}, {}, "s_plan", "free"),
+    ({"metadata": {"plan": "pro"}}, {"x_plan": "free"}, "s_plan", "free"),
+    ({"metadata": "pro"}, {}, "s_plan", "free"),
+    ({}, {}, "s_seats", 2),
+    ({"metadata": {"seats": 7}}, {}, "s_seats", 7),
+    ({"metadata": {"seats": "7"}}, {}, "s_seats", 7),
+    ({"max_tokens": 300}, {}, "s_max_output", 300),
+    ({"max_tokens": 300, "metadata": {"limit": 40}}, {}, "s_max_output", 40),
+    ({"max_tokens": 90_000}, {}, "s_max_output", 8_000),
+    ({}, {}, "s_max_output", 1_000),
+    ({}, {"x_tenant": "t"}, "s_tenant", "t"),
+    ({}, {}, "s_tenant", ""),
+    ({"model": "claude-x"}, {}, "s_requested", "b"),
+    ({"model": "anthropic/claude-x"}, {}, "s_requested", "b"),
+    ({"model": "gpt-5"}, {}, "s_requested", "*"),
+    ({}, {}, "s_requested", "*"),
+    (said("an OUTAGE"), {}, "s_prompt_HAS_urgent", True),
+    (said("outages"), {}, "s_prompt_HAS_urgent", False),
+    ({}, {}, "s_prompt_HAS_urgent", False),
+    (said("my invoice"), {}, "s_last_HAS_faq", True),
+    (said("hello"), {}, "s_tools", 0),
+    (said("hello"), {}, "s_stream", False),
+]  # fmt: skip
 
-    scanned: list[str] = []
-    whole = Scanner.mask
-    policy = made()
-    reader = Reader(policy)
-    monkeypatch.setattr(Scanner, "mask", lambda self, text: scanned.append(text) or whole(self, text))
-    values = reader(Facts.of_body(body("an outage")))
-    assert values.s_prompt_HAS_urgent and not values.s_prompt_HAS_number and values.s_prompt_HAS_urgent
-    assert scanned == ["an outage"]
+
+@pytest.mark.parametrize(
+    ("body", "headers", "name", "wanted"), FOUND, ids=[f"{number}-{row[2]}" for number, row in enumerate(FOUND)]
+)
+def test_value(reader: Reader, body: dict[str, Any], headers: dict[str, str], name: str, wanted: Any) -> None:
+    found = getattr(values(reader, body, **headers), name)
+    assert (found, type(found)) == (wanted, type(wanted))
 
 
-def test_a_signal_named_like_a_bound_is_none() -> None:
-    """`tokens_low` is a user's name; the bound of `tokens` is another attribute."""
-    values = Reader(made())(Facts.of_body(body("word " * 300, metadata={"low": 2})))
-    assert values.s_tokens_low == 2
-    assert values.s_tokens_LOW < values.s_tokens < values.s_tokens_HIGH
+ODD = [  # metadata, signal, value that is taken
+    ({"seats": 0}, "seats", 1), ({"seats": 101}, "seats", 100), ({"seats": "--5"}, "seats", 2), ({"seats": "-"}, "seats", 2),
+    ({"seats": "9" * 5_000}, "seats", 2), ({"seats": 10**5_000}, "seats", 100), ({"seats": True}, "seats", 2), ({"seats": [1]}, "seats", 2),
+    ({"seats": float("nan")}, "seats", 2), ({"seats": 1e300}, "seats", 2), ({"plan": "gold"}, "plan", "free"), ({"plan": {}}, "plan", "free"),
+    ({"plan": ["pro"]}, "plan", "free"), ({"limit": 10**6}, "max_output", 8_000),
+]  # fmt: skip
 
 
-def test_unknown_attribute() -> None:
-    with pytest.raises(AttributeError):
-        _ = Reader(made())(Facts.of_body(body())).s_nothing
+@pytest.mark.parametrize(("metadata", "name", "taken"), ODD, ids=[f"{number}-{row[1]}" for number, row in enumerate(ODD)])
+def test_what_lies_outside_the_type_is_counted(reader: Reader, metadata: dict[str, Any], name: str, taken: Any) -> None:
+    found = values(reader, {"metadata": metadata})
+    assert getattr(found, f"s_{name}") == taken
+    assert found.odd == {name}
 
 
-@pytest.mark.parametrize("text", ["hello", "an outage, my lawyer says", "word " * 90, "word " * 105, "word " * 9_000])
-@pytest.mark.parametrize("extra", [{}, {"metadata": {"beta": True}, "model": "strong"}, {"metadata": {"plan": "pro"}}])
-def test_bounds_change_no_decision(text: str, extra: dict[str, Any]) -> None:
-    policy = made()
-    reader = Reader(policy)
-    exact, bounded = compile_policy(policy), compile_policy(policy, bounds=True)
-    facts = Facts.of_body(body(text, **extra), {"x-tenant": "t"})
-    assert exact.decide(reader(facts)) == bounded.decide(reader(facts))
+def test_what_fits_or_is_missing_is_not_odd(reader: Reader) -> None:
+    found = values(reader, said("hello", metadata={"plan": "pro", "seats": 3}))
+    assert (found.s_plan, found.s_seats, found.s_tenant, found.s_tokens > 0) == ("pro", 3, "", True)
+    assert found.odd == set()
+
+
+def test_unknown_attributes_are_attribute_errors(reader: Reader) -> None:
+    with pytest.raises(AttributeError, match="s_nothing"):
+        _ = values(reader).s_nothing
+
+
+def test_a_value_is_computed_once(reader: Reader) -> None:
+    found = values(reader, said("hello outage"))
+    assert found.s_prompt_HAS_urgent
+    assert found.__dict__["s_prompt_HAS_urgent"] is True
+
+
+def test_bounds_spare_the_count(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt far above the threshold is decided by its length; one near it is counted."""
+    counted: list[str] = []
+    real = tokens.counted
+    monkeypatch.setattr(tokens, "counted", lambda text: counted.append(text) or real(text))
+    reader, live = Reader(policy), compile_policy(policy, bounds=True)
+    assert live.decide(values(reader, said("word " * 5_000))).rule == "otherwise"
+    assert counted == []
+    assert live.decide(values(reader, said("word " * 30))).rule == "short"
+    assert counted
+
+
+BODIES = [
+    {}, said("hello"), said("word " * 60), said("outage " + "word " * 60), said("invoice " + "word " * 60),
+    said("word " * 60, model="claude-x", metadata={"plan": "pro", "seats": 9}), said("```\ncode\n``` " + "word " * 60, metadata={}),
+    said("word " * 43), said("word " * 44), said("word " * 45), {"messages": "no list"}, {"messages": [3, None, {"role": "user"}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_a_body_is_decided_as_the_reference_decides_its_values(policy: Policy, reader: Reader, body: dict[str, Any]) -> None:
+    exact = values(reader, body)
+    read = {
+        signal.name: getattr(exact, signal.identifier)
+        for signal in policy.signals.values()
+        if signal.name not in ("prompt", "last", "system")
+    }
+    wanted = decide(policy, read)
+    assert compile_policy(policy).decide(values(reader, body)) == wanted
+    assert compile_policy(policy, bounds=True).decide(values(reader, body)) == wanted
+
+
+def test_a_reader_serves_threads(policy: Policy, reader: Reader) -> None:
+    live = compile_policy(policy, bounds=True)
+    wanted = [live.decide(values(reader, body)) for body in BODIES]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda body: live.decide(values(reader, body)), BODIES * 20)) == wanted * 20

@@ -31,6 +31,7 @@ from policyroute.language.policy import (
 )  # fmt: skip
 from policyroute.language.vocabulary import OPERATORS
 
+FEW = 4  # members up to which `in` is written as comparisons
 NOBODY = -1
 STUCK = -2
 
@@ -60,6 +61,9 @@ def expression(node: Expression) -> str:
             return literal(value)
         case Read(signal):
             return quoted(signal)
+        case Apply("in", (subject, *members)) if len(members) <= FEW:
+            # The same as IN, also for NULL, and faster: DuckDB stops at the first that holds.
+            return f"({' OR '.join(f'{expression(subject)} = {expression(member)}' for member in members)})"
         case Apply(operator, arguments):
             written = [expression(argument) for argument in arguments]
             template = OPERATORS[operator].sql

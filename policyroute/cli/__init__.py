@@ -20,6 +20,7 @@ COMMANDS = {
     "fmt": "Format policies",
     "test": "Run the tests that policies hold",
     "simulate": "Replay a trace under a policy: what it would have cost",
+    "doctor": "Say what a trace can and cannot carry",
     "import": "Turn a trace of any known shape into a canonical parquet file",
     "explain": "Explain a diagnostic's code",
     "vocabulary": "List signals and operators",

@@ -26,7 +26,7 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
     FILES are `.route` files or folders, or `-` for standard input; without any, the configured policies or those in `policies/`.
     """
     if files == ("-",):
-        click.echo(_formatted(Source("<stdin>", sys.stdin.read())), nl=False)
+        click.echo(_formatted(Source("<stdin>", _standard_input())), nl=False)
         return
     changed = 0
     for path in policy_files(files):
@@ -37,13 +37,22 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
         changed += 1
         if diff:
             lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"{path}", f"{path} (formatted)")
-            click.echo("".join(lines), nl=False)
+            click.echo(
+                "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines), nl=False
+            )
         elif check:
             click.echo(f"would format {path}")
         else:
             _write(path, after)
             click.echo(f"formatted {path}")
     sys.exit(FOUND if changed and (check or diff) else 0)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CannotRun(f"standard input is not UTF-8 (byte {error.start})", "a policy is a UTF-8 text file") from None
 
 
 def _read(path: Path) -> str:

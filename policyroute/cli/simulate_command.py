@@ -114,10 +114,15 @@ def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Pol
 
 
 def _cache(value: str) -> Path | None:
-    value = config().values.get("signals-cache", value) if value == "on" else value
-    if value == "off":
+    found = config()
+    asked = found.values.get("signals-cache", "on") if value == "on" else value
+    if asked in ("off", False):
         return None
-    return cache_folder() / "signals" if value == "on" else Path(value)
+    if asked in ("on", True):
+        return cache_folder() / "signals"
+    if not isinstance(asked, str):
+        raise CannotRun("`signals-cache` in the configuration names no folder", 'write `signals-cache = "FOLDER"` or `"off"`')
+    return Path(value) if asked == value else found.folder / asked
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 A kept file holds `row` and one column per extracted signal or scan, under names that say what was computed (a scan's
 name carries the digest of its word set). The next policy on the same trace reads what is there and computes the rest.
+The file's own name is the digest of its bytes: one that was damaged or cut would change figures, and is left aside.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,6 +24,7 @@ from policyroute.backends.sql import literal, quoted
 from policyroute.language.policy import Policy, TextSet
 from policyroute.replay.observe import ANSWER, EXTRACTED
 from policyroute.replay.traces import Part
+from policyroute.replay.traces.head import digest_of
 from policyroute.replay.traces.sql import one
 from policyroute.signals import columns
 from policyroute.signals.answers import answer_tokens
@@ -30,6 +32,7 @@ from policyroute.signals.columns import Plan
 
 CONTENT = ("messages", "tools", "response_format", "output")
 BATCH = 2_048  # rows
+NAME = 32  # hex digits of a kept file's name
 SMALL = 8 << 20  # bytes of content up to which starting a second process doesn't pay
 
 Progress = Callable[[int], None]
@@ -72,21 +75,17 @@ def extracted(connection: duckdb.DuckDBPyConnection, part: Part, needed: Sequenc
     kept = _kept(place)
     missing = [want for want in needed if want.kept not in kept]
     if missing:
-        target = place / f"{uuid.uuid4().hex}.parquet"
-        _extract(connection, part, first, missing, target, progress)
-        kept |= {want.kept: target for want in missing}
+        written = _extract(connection, part, first, missing, place, progress)
+        kept |= {want.kept: written for want in missing}
     return _joined(part, first, needed, kept)
 
 
 def _kept(place: Path) -> dict[str, Path]:
-    """Kept columns and the files that hold them; a file that can't be read is left aside."""
+    """Kept columns and the files that hold them; a file that isn't as it was written is left aside."""
     found: dict[str, Path] = {}
     for path in sorted(place.glob("*.parquet")):
-        try:
-            names = pq.read_schema(path).names
-        except (pa.ArrowInvalid, OSError):
-            continue
-        found |= {name: path for name in names if name != "row"}
+        if digest_of(path)[:NAME] == path.stem:
+            found |= {name: path for name in pq.read_schema(path).names if name != "row"}
     return found
 
 
@@ -104,9 +103,9 @@ def _joined(part: Part, first: int, needed: Sequence[Wanted], kept: dict[str, Pa
 
 
 def _extract(
-    connection: duckdb.DuckDBPyConnection, part: Part, first: int, missing: Sequence[Wanted], target: Path, progress: Progress
-) -> None:
-    """Extract the missing columns into `target`, which appears whole or not at all."""
+    connection: duckdb.DuckDBPyConnection, part: Part, first: int, missing: Sequence[Wanted], place: Path, progress: Progress
+) -> Path:
+    """Extract the missing columns into a file of the folder `place`, which appears whole or not at all."""
     plan = Plan(
         tuple(want.signal for want in missing if want.scan is None and want.signal != ANSWER),
         tuple(want.scan for want in missing if want.scan is not None),
@@ -116,19 +115,21 @@ def _extract(
     relation = f"SELECT row - {first} AS row, {', '.join(CONTENT)} FROM ({part.relation})"
     (size,) = one(connection, f"SELECT coalesce(sum(strlen(messages) + coalesce(strlen(tools), 0)), 0) FROM ({part.relation})")
     workers = 1 if size <= SMALL else os.cpu_count() or 1
-    partial = target.with_suffix(".partial")
-    writer: pq.ParquetWriter | None = None
+    partial = place / f"{uuid.uuid4().hex}.partial"
+    reader = connection.sql(relation).to_arrow_reader(BATCH)
+    nothing = pa.RecordBatch.from_pylist([], schema=reader.schema)  # so that a part without rows has its columns too
     try:
-        for table in _tables(connection.sql(relation).to_arrow_reader(BATCH), plan, answers, workers):
-            renamed = table.rename_columns([names.get(name, name) for name in table.column_names])
-            writer = writer or pq.ParquetWriter(partial, renamed.schema, compression="zstd")
-            writer.write_table(renamed)
-            progress(table.num_rows)
-        if writer is not None:
-            writer.close()
-            partial.replace(target)
+        with pq.ParquetWriter(partial, _renamed(work(nothing, plan, answers), names).schema, compression="zstd") as writer:
+            for table in _tables(reader, plan, answers, workers):
+                writer.write_table(_renamed(table, names))
+                progress(table.num_rows)
+        return partial.replace(place / f"{digest_of(partial)[:NAME]}.parquet")
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    return table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def _extracted_name(want: Wanted) -> str:

@@ -206,7 +206,7 @@ def _typed(signal: Signal, found: object) -> Value | None:
         case EnumType() as type_:
             return str(found) if type_.open or found in type_.members else None
         case _:
-            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, sort_keys=True)
+            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
 
 def _whole(found: object) -> int | None:

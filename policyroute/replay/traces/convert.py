@@ -35,9 +35,10 @@ _PAGE_BYTES = 32_000_000  # the prompts of a session repeat each other: a page t
 
 @dataclass(slots=True)
 class Tally:
-    """Counts that a conversion makes while it goes, by note code."""
+    """Counts that a conversion makes while it goes, by note code; `aside` names what was left out because another file has it."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    aside: list[str] = field(default_factory=list)
 
     def add(self, code: str, rows: int = 1) -> None:
         """Counts rows for a note."""

@@ -18,6 +18,7 @@ from policyroute.replay.traces.schema import BY_NAME, CACHE_PARTS, SUSPECT_DOLLA
 from policyroute.replay.traces.sql import literal, one, quoted
 from policyroute.replay.traces.tables import Bound, has_value
 
+AT_ONCE = 2_000_000  # keys that are compared at once: more are looked through in shares, so that memory stays flat
 _NULLED = {"ts": "bad-timestamp", "model": "null-model", "user_id": "null-user"}
 
 
@@ -52,13 +53,14 @@ def gather(bound: Bound, connection: duckdb.DuckDBPyConnection, scratch: Path) -
             for name in bound.columns
             if BY_NAME[name].type == "JSON" and has_value(bound.columns[name], bound.table, connection)
         }
-        dropped, notes = _repetitions(bound, connection, scratch)
+        dropped, notes = _repetitions(bound, counts["rows"], connection, scratch)
+        aside = _aside(bound, connection)
     rows = counts["rows"]
     lost = sum(note.rows for note in notes if note.code == "duplicates")
     scalars = {name for name in bound.columns if counts.get(f"held {name}", 0)}
     present = frozenset(scalars | contents)
     return Facts(
-        rows - lost, counts["span"], present, dropped, (*bound.table.notes, *bound.notes, *_observed(bound, counts), *notes)
+        rows - lost, counts["span"], present, dropped, (*bound.table.notes, *aside, *bound.notes, *_observed(bound, counts), *notes)
     )
 
 
@@ -81,6 +83,17 @@ def _counts(bound: Bound, connection: duckdb.DuckDBPyConnection) -> dict[str, in
     slim = [f"{ROW_NUMBER} AS row", *(f"{columns[name]} AS {quoted(name)}" for name in scalars), *raws]
     row = one(connection, f"SELECT {selected} FROM (SELECT {', '.join(slim)} FROM {bound.table.head.scan}{where})")
     return dict(zip(asked, (int(value or 0) for value in row or ()), strict=False))
+
+
+def _aside(bound: Bound, connection: duckdb.DuckDBPyConnection) -> list[Note]:
+    """How many rows the format leaves out, and why; a row with several reasons counts under the first."""
+    conditions = bound.table.shape.aside
+    if not conditions:
+        return []
+    cases = " ".join(f"WHEN {sql} THEN {literal(code)}" for code, sql in conditions.items())
+    found = connection.sql(f"SELECT CASE {cases} END AS code, count(*) FROM {bound.table.head.scan} GROUP BY code").fetchall()
+    counts = {code: rows for code, rows in found if code is not None}
+    return [counted(code, counts[code]) for code in conditions if code in counts]
 
 
 def _observed(bound: Bound, counts: Mapping[str, int]) -> list[Note]:
@@ -106,15 +119,18 @@ def _observed(bound: Bound, counts: Mapping[str, int]) -> list[Note]:
     return notes + [Note(code, NOTES[code], rows) for code in bound.table.shape.notes]
 
 
-def _repetitions(bound: Bound, connection: duckdb.DuckDBPyConnection, scratch: Path) -> tuple[Path | None, list[Note]]:
+def _repetitions(bound: Bound, rows: int, connection: duckdb.DuckDBPyConnection, scratch: Path) -> tuple[Path | None, list[Note]]:
     """Rows that repeat another one in every column: their numbers go to a file. A first look counts hashes, exact comparison follows."""
     if not bound.repeats:
         return None, []
     where = f" WHERE {bound.table.shape.where}" if bound.table.shape.where else ""
-    keyed, distinct = one(
-        connection,
-        f"SELECT count(key), count(DISTINCT CASE WHEN key IS NOT NULL THEN hash(key) END) FROM (SELECT {bound.repeats} AS key FROM {bound.table.head.scan}{where})",
-    )
+    keys = f"SELECT hash({bound.repeats}) AS key FROM {bound.table.head.scan}{where}{' AND' if where else ' WHERE'} {bound.repeats} IS NOT NULL"
+    shares = 1 + rows // AT_ONCE
+    looks = [
+        one(connection, f"SELECT count(*), count(DISTINCT key) FROM ({keys}) WHERE key % {shares} = {share}")
+        for share in range(shares)
+    ]
+    keyed, distinct = (sum(column) for column in zip(*looks, strict=True))
     if keyed == distinct:
         return None, []
     target = scratch / f"repeated-{bound.table.digest[:16]}.parquet"

@@ -101,5 +101,10 @@ def inside(fields: Iterable[Field], path: str) -> Field | None:
 
 
 def dumps(value: object) -> str:
-    """JSON as these readers write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    """JSON as these readers write it: characters as they are, but for halves of surrogate pairs, which no file can hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), default=str)
+    return text

@@ -97,6 +97,10 @@ def _explained(text: str, place: str) -> TraceError:
         return TraceError(
             "holds a JSON object of more than 16 MB", place, "leave pictures out of it, or convert the file to Parquet"
         )
+    if "surrogate" in text:
+        return TraceError(
+            "holds half of a character (a lone `\\ud83d`, as of an emoji that was cut)", place, "remove that escape from the file"
+        )
     line = re.search(r"CSV Error on Line: (\d+)", text)
     if line:
         expected = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
@@ -216,31 +220,44 @@ def _json(path: Path, kind: Kind, connection: duckdb.DuckDBPyConnection) -> Head
             ).fetchall()
         )
     except (duckdb.Error, json.JSONDecodeError) as error:
-        raise _bad_json(path, kind, str(error)) from error
+        if kind == "json":
+            raise _explained(str(error), str(path)) from error
+        sample, counted = _leniently(path)
     if None in counted or not counted:
-        raise _bad_json(path, kind, "holds no JSON objects")
+        raise (_bad_line(path) if kind == "jsonl" else None) or _explained("holds no JSON objects", str(path))
     fields = json_fields(sample, sorted(counted))
     columns = ", ".join(f"{quoted(field.path)}: 'JSON'" for field in fields if field.top)
     scan = _numbered(f"read_json({file}, format = {form}, columns = {{{columns}}})")
     return Head(path, "", kind, fields, scan, sample, digest_of(path))
 
 
-def _bad_json(path: Path, kind: Kind, text: str) -> TraceError:
+def _leniently(path: Path) -> tuple[tuple[dict[str, Any], ...], dict[str, int]]:
+    """Sample and keys of lines that DuckDB refuses and Python reads: half of a character, as of an emoji that was cut, or more
+    than 16 MB. Formats that are converted line by line are read nonetheless. Raises `TraceError` for the first line that is no object."""
+    if problem := _bad_line(path):
+        raise problem
+    sample: list[dict[str, Any]] = []
+    keys: dict[str, int] = {}
+    for _, _, found in json_lines(path):
+        keys.update(dict.fromkeys(found, 1))
+        if len(sample) < _SAMPLE:
+            sample.append(found)
+    return tuple(sample), keys
+
+
+def _bad_line(path: Path) -> TraceError | None:
     """The first line that is no JSON object: DuckDB counts lines differently, so they are counted here."""
     place = str(path)
-    with reading(place):
-        if kind == "json":
-            return _explained(text, place)
-        with open_text(path) as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip() and not _is_object(line):
-                    shown = line.strip()[:40].decode("utf-8", errors="replace")
-                    return TraceError(
-                        f"is not a JSON object: `{shown}`",
-                        f"{place}:{number}",
-                        "each line must hold one JSON object; remove or repair the line",
-                    )
-    return _explained(text, place)
+    with reading(place), open_text(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip() and not _is_object(line):
+                shown = line.strip()[:40].decode("utf-8", errors="replace")
+                return TraceError(
+                    f"is not a JSON object: `{shown}`",
+                    f"{place}:{number}",
+                    "each line must hold one JSON object; remove or repair the line",
+                )
+    return None
 
 
 def _is_object(line: bytes) -> bool:

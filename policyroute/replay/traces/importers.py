@@ -11,13 +11,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
-from policyroute.replay.traces import aider, bfcl, pi, tau
+from policyroute.replay.traces import (
+    aider,
+    bedrock,
+    bfcl,
+    claude_code,
+    codex,
+    helicone,
+    langfuse,
+    litellm,
+    openai,
+    otel,
+    pi,
+    spans,
+    tau,
+)
 from policyroute.replay.traces.convert import Row, Tally, convert
 from policyroute.replay.traces.head import Head, read_head
 from policyroute.replay.traces.notes import counted
+from policyroute.replay.traces.records import records
 from policyroute.replay.traces.tables import Shape, Table
 
 
@@ -56,9 +72,21 @@ def _converted(rows: Callable[[Head, Tally], Iterable[Row]], extras: Mapping[str
     return read
 
 
+def _from_records(rows: Callable[[Iterable[Mapping[str, Any]], Tally], Iterable[Row]], extras: Mapping[str, str]) -> Reader:
+    """A reader that converts the rows of each file, of whatever kind it is."""
+
+    def read(heads: Sequence[Head], job: Job) -> list[Table]:
+        return [_convert(head, partial(rows, records(head, job.connection)), extras, Shape(), job) for head in heads]
+
+    return read
+
+
 def _convert(head: Head, rows: Callable[[Tally], Iterable[Row]], extras: Mapping[str, str], shape: Shape, job: Job) -> Table:
+    """The digest of a table also covers what was left out of it for another file's sake."""
     tally = Tally()
     table = convert(rows(tally), extras, head, shape, job.scratch, job.connection)
+    if tally.aside:
+        table = replace(table, digest=hashlib.sha256("\n".join([head.digest, *tally.aside]).encode()).hexdigest())
     return replace(table, notes=tuple(counted(code, count) for code, count in tally.counts.items() if count))
 
 
@@ -86,10 +114,54 @@ def _read_bfcl(heads: Sequence[Head], job: Job) -> list[Table]:
     return tables
 
 
+def _spans(read: otel.Read) -> Reader:
+    """Spans: all files are looked at before the first row, since a span and the one around it may lie in different files."""
+
+    def reader(heads: Sequence[Head], job: Job) -> list[Table]:
+        index = otel.Index()
+        for head in heads:
+            for record in records(head, job.connection):
+                for span in read(record):
+                    index.add(span)
+        wrappers = index.wrappers()
+
+        def rows(head: Head, tally: Tally) -> Iterable[Row]:
+            return otel.rows((span for record in records(head, job.connection) for span in read(record)), index, wrappers, tally)
+
+        return [_convert(head, partial(rows, head), otel.EXTRAS, Shape(), job) for head in heads]
+
+    return reader
+
+
+def _read_batches(heads: Sequence[Head], job: Job) -> list[Table]:
+    tables = []
+    for batch in openai.batches(heads, job.connection):
+        table = _convert(batch.source, partial(openai.batch, job.connection, batch), {}, Shape(), job)
+        tables.append(replace(table, digest=_joined(batch.input, batch.output)))
+    return tables
+
+
+def _read_claude_code(heads: Sequence[Head], job: Job) -> list[Table]:
+    index = claude_code.Index()
+    for head in heads:
+        index.add(head)
+    shape = Shape(notes=("no-system-prompt",))
+    return [_convert(head, partial(claude_code.rows, head, index), claude_code.EXTRAS, shape, job) for head in heads]
+
+
+def _read_codex(heads: Sequence[Head], job: Job) -> list[Table]:
+    seen: set[object] = set()
+    return [_convert(head, partial(codex.rows, head, seen), codex.EXTRAS, Shape(notes=("no-tools",)), job) for head in heads]
+
+
 def _joined(*heads: Head | None) -> str:
     """One digest of what was read together; a single file's own."""
     digests = [head.digest for head in heads if head is not None]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _read_litellm(heads: Sequence[Head], _job: Job) -> list[Table]:
+    return [Table(head, litellm.shape(head), head.name, head.digest) for head in heads]
 
 
 def _is(*fields: str) -> Callable[[Head], bool]:
@@ -103,6 +175,12 @@ def _is_servegen(head: Head) -> bool:
 def _is_canonical(head: Head) -> bool:
     return head.has("ts") and (head.has("input_tokens") or head.has("messages"))
 
+
+# Its `finish_reason_raw` is the provider's word. A generation that the caller broke off is billed for what it had said.
+OPENROUTER = Shape(
+    columns={"requested_model": "", "model": "model_permaslug", "finish_reason": "finish_reason_normalized"},
+    expressions={"error_type": "CASE WHEN lower(CAST(cancelled AS VARCHAR)) = 'true' THEN 'cancelled' END"},
+)
 
 IMPORTERS: dict[str, Importer] = {
     importer.name: importer
@@ -124,6 +202,26 @@ IMPORTERS: dict[str, Importer] = {
         Importer("tau-bench-steps", "tau-bench runs as a table of steps, each with its prompt", tau.recognises_steps, _table(tau.STEPS)),
         Importer("bfcl", "BFCL requests (`question`, `function`) joined with models' answers (`result`)", bfcl.recognises, _read_bfcl),
         Importer("bfcl-v4", "BFCL version 4 requests: JSON lines, `question` a list of turns", bfcl.recognises_v4, _converted(bfcl.rows_v4, bfcl.V4_EXTRAS)),
+        Importer("otlp", "OpenTelemetry spans as the collector's file exporter writes them: JSON lines of `resourceSpans`",
+                 otel.recognises_otlp, _spans(spans.of_otlp)),
+        Importer("openinference", "OpenInference spans, one per row or JSON object (Phoenix): `llm.token_count.prompt`, with or without `attributes.` before",
+                 otel.recognises_openinference, _spans(lambda row: [spans.of_row(row)])),
+        Importer("otel", "OpenTelemetry GenAI spans, one per row or JSON object: `gen_ai.usage.input_tokens`, with or without `attributes.` before",
+                 otel.recognises, _spans(lambda row: [spans.of_row(row)])),
+        Importer("litellm-spend", "LiteLLM's table `LiteLLM_SpendLogs`: `spend`, `call_type`, `startTime`, `endTime`", litellm.recognises_spend, _read_litellm),
+        Importer("litellm", "LiteLLM's `StandardLoggingPayload`: `response_cost`, `call_type`, `hidden_params`", litellm.recognises_payload, _read_litellm),
+        Importer("langfuse", "Langfuse observations: the blob export (`usage_details`) or the API (`usageDetails`)",
+                 langfuse.recognises, _from_records(langfuse.rows, langfuse.EXTRAS)),
+        Importer("helicone", "Helicone requests: `request_created_at`, `response_status`, `request_body`", helicone.recognises, _from_records(helicone.rows, helicone.EXTRAS)),
+        Importer("openai-stored", "OpenAI's stored completions: objects `chat.completion` (or `response`), or pages of them",
+                 openai.recognises_stored, _from_records(openai.stored, {})),
+        Importer("openai-batch", "OpenAI's batch files: inputs (`custom_id`, `body`) joined with outputs (`custom_id`, `response`)", openai.recognises_batch, _read_batches),
+        Importer("bedrock", "AWS Bedrock's model invocation logs: `modelId`, `operation`, `input.inputTokenCount`",
+                 bedrock.recognises, _from_records(bedrock.rows, bedrock.EXTRAS)),
+        Importer("openrouter", "OpenRouter's activity, a generation per row: `generation_id`, `model_permaslug`, `cost_total`",
+                 _is("generation_id", "model_permaslug", "tokens_prompt", "cancelled"), _table(OPENROUTER)),
+        Importer("claude-code", "Claude Code's session transcripts: the folder `~/.claude/projects` or files in it", claude_code.recognises, _read_claude_code),
+        Importer("codex", "Codex's session transcripts: the folder `~/.codex/sessions` or files in it", codex.recognises, _read_codex),
         Importer("canonical", "the canonical columns below, as `policyroute import` writes them", _is_canonical, _table()),
         Importer("table", "any other table: columns are found by their aliases, or mapped with `--map`", lambda head: True, _table()),
     )

@@ -18,6 +18,9 @@ NOTES: dict[str, str] = {
     "duplicates": "exact repetitions of another row were set aside",
     "repeated-request-id": "rows share a request id but differ: kept",
     "other-events": "lines are not LLM calls",
+    "double-counted": "lines or spans repeat the usage of a call that is read already: counted once",
+    "gateway-cache": "answers came from the gateway's own cache and cost nothing: set aside",
+    "unanswered": "requests have no answer in the files that were named: set aside",
     "same-file": "files hold the same bytes as another one: read once",
     "same-name": "not read: taken for copies of files that differ from them in the extension only",
     "incumbent": "the trace names no model: the incumbent is taken for it",
@@ -27,6 +30,7 @@ NOTES: dict[str, str] = {
     "run-label": "labels belong to the run, not to the single call",
     "answers-missing": "later turns lack the model's earlier answers, which the source does not hold",
     "no-system-prompt": "prompts lack the system prompt and the tool definitions, which the source does not hold: text counts are below `input_tokens`",
+    "no-tools": "prompts lack the tool definitions, which the source does not hold: text counts are below `input_tokens`",
     "no-requests": "answers were found without their requests: there is no prompt",
 }
 

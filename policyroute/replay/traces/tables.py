@@ -30,14 +30,17 @@ _FREE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.$ /-]*\Z")
 class Shape:
     """How a format differs from what the aliases say.
 
-    `columns` maps canonical columns to fields (an empty field: none), `expressions` gives SQL over the source's columns instead,
-    `where` keeps only some rows, `unit` is the length in microseconds of a time that counts from 0, `model_in_name` finds the
-    model in the file's name (group 1), `keep_repeats` trusts repeated lines, `notes` are said of every row.
+    `columns` maps canonical columns to fields (an empty field: none), `expressions` gives SQL over the source's columns instead
+    (`uses` are fields that these hold whole, which are not kept beside them), `where` keeps only some rows (`aside` counts the
+    others: SQL by note), `unit` is the length in microseconds of a time that counts from 0, `model_in_name` finds the model in the
+    file's name (group 1), `keep_repeats` trusts repeated lines, `notes` are said of every row.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     expressions: Mapping[str, str] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
     where: str = ""
+    aside: Mapping[str, str] = field(default_factory=dict)
     unit: int = 1_000_000
     model_in_name: str = ""
     keep_repeats: bool = False
@@ -104,7 +107,7 @@ def bind(table: Table, mapping: Mapping[str, str], incumbent: str | None, connec
     raw |= {name: sql for name, sql in columns.items() if name not in raw}
     ordered = {name: columns[name] for name in NAMES if name in columns}
     repeats = _repeats(head, shape, columns)
-    return Bound(table, ordered, raw, _extras(head, chosen, mapping), relative, repeats, (*notes, *named))
+    return Bound(table, ordered, raw, _extras(head, shape, chosen, mapping), relative, repeats, (*notes, *named))
 
 
 def _choose(head: Head, shape: Shape, mapping: Mapping[str, str]) -> dict[str, Field]:
@@ -198,8 +201,8 @@ def _repeats(head: Head, shape: Shape, columns: Mapping[str, str]) -> str:
     return f"hash({', '.join(found.sql for found in head.fields if found.top)})"
 
 
-def _extras(head: Head, chosen: Mapping[str, Field], mapping: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    used = {found.path for name, found in chosen.items() if name in BY_NAME}
+def _extras(head: Head, shape: Shape, chosen: Mapping[str, Field], mapping: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    used = {found.path for name, found in chosen.items() if name in BY_NAME} | set(shape.uses)
     extras = {
         name: (f"TRY_CAST({found.text} AS {found.kept})", found.kept) for name, found in chosen.items() if name not in BY_NAME
     }

@@ -222,7 +222,7 @@ def _relation(bound: Bound, fact: Facts, extras: Mapping[str, str], offset: int)
 
 
 def _merged(notes: Sequence[Note]) -> tuple[Note, ...]:
-    """Notes of the same code and text as one, with the rows added up."""
+    """Notes of the same code and text as one, with the rows added up, in the order of `NOTES`, however the trace is cut."""
     found: dict[tuple[str, str], Note] = {}
     for note in notes:
         text = note.message.removeprefix(f"{note.rows:,} ")
@@ -230,7 +230,8 @@ def _merged(notes: Sequence[Note]) -> tuple[Note, ...]:
         rows = note.rows + (before.rows if before else 0)
         counted = text != note.message
         found[note.code, text] = Note(note.code, f"{rows:,} {text}" if counted else text, rows)
-    return tuple(found.values())
+    order = list(NOTES)
+    return tuple(sorted(found.values(), key=lambda note: (order.index(note.code), note.message)))
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
