@@ -27,6 +27,8 @@ RESULTS = Path(__file__).parent / "results"
 FLOOR = 0.5  # share of a claimed ratio below which a smoke run fails
 sys.path.insert(0, str(ROOT))
 
+import policyroute  # noqa: E402 - found in the checkout
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,6 +107,8 @@ class Report:
 
 
 def _version(name: str) -> str:
+    if name == "policyroute":
+        return policyroute.__version__
     try:
         return version(name)
     except PackageNotFoundError:

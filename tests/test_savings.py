@@ -386,4 +386,4 @@ def test_generated(place: Path, data: st.DataObject) -> None:
     found = replay(policy, written(table, [0, 12], place))
     check_result(found, policy, slow)
     parts = replay(policy, written(table, [0, data.draw(st.integers(1, 11)), 12], place))
-    assert text_of(figures(parts)) == text_of(figures(found))
+    assert text_of(figures(parts) | {"notes": []}) == text_of(figures(found) | {"notes": []})  # those of a file know its rows only

@@ -47,7 +47,11 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
 def _head(found: Json, console: Console) -> None:
     trace = found["trace"]
     files = ", ".join(trace["files"][:3]) + (f" and {len(trace['files']) - 3} more" if len(trace["files"]) > 3 else "")
-    window = f"{trace['window'][0][:10]} to {trace['window'][1][:10]}, {trace['days']:,} days" if trace["window"] else "no dates"
+    window = (
+        f"{trace['window'][0][:10]} to {trace['window'][1][:10]}, {trace['days']:,} {'day' if trace['days'] == 1 else 'days'}"
+        if trace["window"]
+        else "no dates"
+    )
     against = f", examined for the policy {found['policy']}" if found["policy"] else ""
     console.print(Text.assemble((files, "bold"), f": {trace['rows']:,} requests read as `{trace['format']}`, {window}{against}"))
 
@@ -146,4 +150,4 @@ def _outcomes(found: Json, console: Console) -> None:
     if table.row_count:
         console.print(table)
     if found["paired_requests"]:
-        console.print(f"  {found['paired_requests']:,} requests were answered by more than one model")
+        console.print(f"  {found['paired_requests']:,} prompts were answered by more than one model")

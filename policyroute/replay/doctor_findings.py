@@ -87,9 +87,9 @@ def _content(found: Json) -> list[Finding]:
         )
     without = _all(found) - _rows(found, "messages")
     said = _said("warning", "content", f"{without:,} requests have no messages") if without else []
-    if not _rows(found, "tools"):
+    if any(each["signal"] == "tools" and each["state"] == "unknown" for each in found["signals"]):
         said += _said(
-            "warning", "content", "no tool definitions are recorded: `tools` is known only where a caller can have offered none"
+            "warning", "content", "no tool definitions are recorded: `tools` is unknown, and counts of the text fall short by them"
         )
     return said
 
@@ -154,17 +154,17 @@ def _users(found: Json) -> list[Finding]:
 
 def _quality(found: Json) -> list[Finding]:
     labels = [each["place"] for each in found["labels"]]
-    if found["paired_requests"]:
-        return _said(
-            "good",
-            "quality",
-            f"{found['paired_requests']:,} requests were answered by several models: these can be compared on the same prompts",
-        )
     if not labels:
         return _said(
             "missing", "quality", "no score, label or feedback was found: whether a cheaper answer would have been good enough is not identifiable from this trace",
             "keep an outcome per request as a column",
         )  # fmt: skip
+    if found["paired_requests"]:
+        return _said(
+            "good",
+            "quality",
+            f"{found['paired_requests']:,} prompts were answered by several models: where these have labels, they can be compared",
+        )
     if not found["propensities"]:
         return _said(
             "warning", "quality", f"labels ({', '.join(labels)}) judge the model that served; without recorded propensities they say nothing about another one",
