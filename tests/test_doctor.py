@@ -207,9 +207,11 @@ def test_a_trace_that_carries_all_is_said_to_be_good(tmp_path: Path) -> None:
 # -- command and rendering -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sample", sorted(SAMPLES.iterdir()), ids=lambda path: path.name)
-def test_every_format_is_examined_and_rendered(sample: Path) -> None:
-    found = doctor([sample], catalog(), policy=policy_of("policies/support.route"))
+@pytest.mark.parametrize(
+    "sample", ["azure.csv", "bfcl_v4.jsonl", "claude_code", "gpt-4o-airline.json", "helicone.jsonl", "litellm_spend_logs.csv"]
+)
+def test_any_format_is_examined_and_rendered(sample: str) -> None:
+    found = doctor([SAMPLES / sample], catalog(), policy=policy_of("policies/support.route"))
     console = Console(record=True, width=120, file=None, quiet=True)
     with console.capture():
         render(found, console)

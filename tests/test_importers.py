@@ -3,19 +3,22 @@
 The samples are made from the documented shapes (docs/traces.md says where those leave something open).
 """
 
-# ruff: noqa: F811 - fixtures are imported, and asked for by name
-
 from __future__ import annotations
 
 import json
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import duckdb
 import pytest
 
+from policyroute.replay.traces import open_trace
 from policyroute.signals.facts import Facts
-from tests.traces_support import SAMPLES, Open, connection, noted, opened  # noqa: F401 - fixtures
+from tests.traces_support import SAMPLES, Opened, noted, rows_of
 
 COUNTS = ("request_id", "model", "input_tokens", "cached_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")  # fmt: skip
 
@@ -201,25 +204,33 @@ SIGNALS: dict[tuple[str, int], dict[str, Any]] = {
 }
 
 
+@cache
+def opened(sample: str) -> Opened:
+    """A sample's trace and rows, read once."""
+    with TemporaryDirectory() as scratch, duckdb.connect() as connection:
+        trace = open_trace([SAMPLES / sample], connection=connection, scratch=Path(scratch))
+        return trace, rows_of(trace, connection)
+
+
 @pytest.mark.parametrize("sample", WANTED)
-def test_counts_and_notes(opened: Open, sample: str) -> None:
+def test_counts_and_notes(sample: str) -> None:
     wanted, notes, counts = WANTED[sample]
-    trace, rows = opened(SAMPLES / sample)
+    trace, rows = opened(sample)
     assert (trace.format, noted(trace)) == (wanted, notes)
     assert [tuple(row[name] for name in COUNTS) for row in rows] == counts
 
 
 @pytest.mark.parametrize(("sample", "at"), ROWS, ids=[f"{sample}-{at}" for sample, at in ROWS])
-def test_other_columns(opened: Open, sample: str, at: int) -> None:
-    row = opened(SAMPLES / sample)[1][at]
+def test_other_columns(sample: str, at: int) -> None:
+    row = opened(sample)[1][at]
     wanted = ROWS[sample, at]
     found = {name: json.loads(row[name]) if isinstance(wanted[name], dict) else row[name] for name in wanted}
     assert found == wanted
 
 
 @pytest.mark.parametrize(("sample", "at"), SIGNALS, ids=[f"{sample}-{at}" for sample, at in SIGNALS])
-def test_signals_are_read_from_the_content(opened: Open, sample: str, at: int) -> None:
-    row = opened(SAMPLES / sample)[1][at]
+def test_signals_are_read_from_the_content(sample: str, at: int) -> None:
+    row = opened(sample)[1][at]
     facts = Facts.of_row(row["messages"], row["tools"], row["response_format"])
     wanted = SIGNALS[sample, at]
     assert {name: getattr(facts, name) for name in wanted} == wanted
@@ -227,13 +238,13 @@ def test_signals_are_read_from_the_content(opened: Open, sample: str, at: int) -
 
 
 @pytest.mark.parametrize("sample", WANTED)
-def test_no_part_exceeds_its_total(opened: Open, sample: str) -> None:
-    for row in opened(SAMPLES / sample)[1]:
+def test_no_part_exceeds_its_total(sample: str) -> None:
+    for row in opened(sample)[1]:
         parts = sum(row[name] or 0 for name in ("cached_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"))
         assert parts <= (row["input_tokens"] or 0)
         assert (row["reasoning_tokens"] or 0) <= (row["output_tokens"] or 0)
 
 
-def test_an_answer_of_several_lines_is_one(opened: Open) -> None:
-    answer = json.loads(opened(SAMPLES / "claude_code")[1][1]["output"])
+def test_an_answer_of_several_lines_is_one() -> None:
+    answer = json.loads(opened("claude_code")[1][1]["output"])
     assert [block["type"] for block in answer["content"]] == ["text", "tool_use", "tool_use"]

@@ -41,7 +41,7 @@ ODD: tuple[Any, ...] = (
 )
 
 
-SEEN = {"otlp": 6}  # places of the same shape that are tried, where that is more than one: attributes all look alike
+SEEN = {"otlp": 3}  # places of the same shape that are tried, where that is more than one: attributes all look alike
 
 
 def _spanned(read: Callable[[Mapping[str, Any]], Iterable[spans.Span]], records: list[Record], tally: Tally) -> Iterator[Row]:
@@ -129,7 +129,7 @@ def test_odd_values_are_read_over(name: str, tmp_path: Path) -> None:
         if len(path) == 1 or shapes[shape] > SEEN.get(name, 1):
             continue
         rows: list[Row] = []
-        for value in ODD:
+        for value in ODD[::2] if len(records) > 8 else ODD:  # a transcript's lines are written and read anew each time
             rows += read(changed(records, path, value), tmp_path, Tally())
         table = pa.Table.from_pylist(rows, schema=schema)
         assert table.num_rows or name == "codex"

@@ -288,7 +288,7 @@ def whole(name: str, place: Path) -> Json:
     return replay(policy_of(f"policies/{name}.route"), written(table, [0, table.num_rows], place))
 
 
-@settings(max_examples=EXPENSIVE, phases=UNSHRUNK)
+@settings(max_examples=EXPENSIVE // 2, phases=UNSHRUNK)
 @given(st.sampled_from(EXAMPLES), st.sets(st.integers(1, 224), min_size=1, max_size=6))
 def test_splitting_changes_no_digit(place: Path, name: str, cuts: set[int]) -> None:
     """Two to seven files at random cuts, in one list or as a folder: the same figures as in one file."""

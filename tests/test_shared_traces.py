@@ -34,6 +34,12 @@ def data(name: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Signals that were extracted once."""
+    return tmp_path_factory.mktemp("signals")
+
+
 def figure(found: Json, model: str) -> Json:
     (line,) = [line for line in found["self_test"]["models"] if line["model"] == model]
     return dict(line)
@@ -120,10 +126,10 @@ def test_servegen() -> None:
     assert found["trace"]["window"] is None
 
 
-def test_tau_bench_in_both_forms() -> None:
+def test_tau_bench_in_both_forms(kept: Path) -> None:
     """Usage is counted from the text, as the report says. Source and derived steps give the same figures."""
     forms = [data("tau_bench/gpt-4o-airline.json.gz"), data("tau_bench/gpt-4o-airline_steps.parquet")]
-    source, steps = (replay(policy_from(SIZES), path) for path in forms)
+    source, steps = (replay(policy_from(SIZES), path, cache=kept) for path in forms)
     assert rows_by_class(source) == rows_by_class(steps) == {"fallback": 2_454}
     assert source["headline"] == steps["headline"]
     assert source["rules"] == steps["rules"]
@@ -155,7 +161,7 @@ def test_bfcl_requests_without_answers_have_no_price() -> None:
 
 @pytest.mark.skipif(not DESIGNED.exists(), reason="needs ../shared/design/policies")
 @pytest.mark.parametrize("path", [DESIGNED / "support.route", DESIGNED / "coding.route"], ids=lambda path: path.stem)
-def test_designed_policies(path: Path) -> None:
+def test_designed_policies(path: Path, kept: Path) -> None:
     """Refused as they stand, since they hold state; replayed without it when that is said, and then the report says so."""
     policy, trace = policy_of(path), data("tau_bench/gpt-4o-airline_steps.parquet")
     stateful = [construct.title for construct in policy.constructs if construct.kind in ("sticky", "quota", "budget", "escalate")]
@@ -163,7 +169,7 @@ def test_designed_policies(path: Path) -> None:
         with pytest.raises(SimulationError) as refused:
             replay(policy, trace)
         assert all(f"`{title}`" in refused.value.message for title in stateful)
-    found = replay(policy, trace, without=stateful)
+    found = replay(policy, trace, without=stateful, cache=kept)
     rows_by_class(found)
     assert all(any(title in text and "without" in text for text in found["assumptions"]) for title in stateful)
     assert text_of(found)

@@ -55,7 +55,10 @@ def doctor(
 
     Raises `TraceError` where the trace can't be read.
     """
-    with tempfile.TemporaryDirectory(prefix="policyroute-") as scratch, duckdb.connect() as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="policyroute-") as scratch,
+        duckdb.connect(config={"temp_directory": scratch, "preserve_insertion_order": True}) as connection,
+    ):
         trace = open_trace(
             list(paths), connection=connection, format=format, mapping=mapping or {}, incumbent=incumbent, scratch=Path(scratch)
         )

@@ -19,6 +19,7 @@ from policyroute.replay.traces import Trace
 from policyroute.replay.traces.sql import one
 
 Json = dict[str, Any]
+PRICED = "priced_requests"  # one slim row per request, so that the source is read once
 RECORDED, COUNTED, NONE = "recorded", "counted from the text", "unknown"
 
 
@@ -28,15 +29,15 @@ def money(trace: Trace, policy: Policy, catalog: Catalog, connection: duckdb.Duc
     usage = _usage(trace)
     table = PriceTable(served.lists)
     connection.execute(table.create_sql())
-    priced = _priced(trace, table, usage == COUNTED)
-    prices = _prices(trace, served, catalog, priced, usage, connection)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {PRICED} AS {_priced(trace, table, usage == COUNTED)}")
+    prices = _prices(trace, served, catalog, usage, connection)
     by = "spend" if int(prices["priced_rows"]) and usage == RECORDED else "tokens" if usage == RECORDED else "rows"
     return {
         "prices": prices,
         "clusters": {
             "by": by,
-            "users": _clusters("user_id", by, trace, priced, connection),
-            "conversations": _clusters("conversation_id", by, trace, priced, connection),
+            "users": _clusters("user_id", by, trace, connection),
+            "conversations": _clusters("conversation_id", by, trace, connection),
         },
     }
 
@@ -64,18 +65,18 @@ def _priced(trace: Trace, table: PriceTable, counted: bool) -> str:
     slotted = f"SELECT *, {table.slot_sql('number', 'ts', 'input_tokens', 'service_tier')} AS the_slot FROM ({numbered})"
     usage = [f"s.{name}" for name in USAGE]
     return (
-        f"SELECT s.*, {table.cost_sql('p', *usage)} AS cost, {table.fallback_sql('p', *usage[1:4])} AS bits "
+        f"SELECT s.* EXCLUDE (ts, service_tier, the_slot), {table.cost_sql('p', *usage)} AS cost, {table.fallback_sql('p', *usage[1:4])} AS bits "
         f"FROM ({slotted}) s JOIN {table.name} p ON p.slot = s.the_slot"
     )
 
 
-def _prices(trace: Trace, served: Served, catalog: Catalog, priced: str, usage: str, connection: duckdb.DuckDBPyConnection) -> Json:
-    models = _models(served, catalog, priced, connection)
+def _prices(trace: Trace, served: Served, catalog: Catalog, usage: str, connection: duckdb.DuckDBPyConnection) -> Json:
+    models = _models(served, catalog, connection)
     rows = {name: sum(model[f"{name}_rows"] for model in models) for name in ("exact", "fallback", "unpriceable")}
     bits = connection.sql(
-        f"SELECT bits, count(*) FROM ({priced}) WHERE cost IS NOT NULL AND bits <> 0 GROUP BY bits ORDER BY 2 DESC, 1"
+        f"SELECT bits, count(*) FROM {PRICED} WHERE cost IS NOT NULL AND bits <> 0 GROUP BY bits ORDER BY 2 DESC, 1"
     )
-    recorded, cost, recorded_cost = one(connection, f"SELECT count(cost_usd), sum(cost), sum(cost_usd) FROM ({priced})")
+    recorded, cost, recorded_cost = one(connection, f"SELECT count(cost_usd), sum(cost), sum(cost_usd) FROM {PRICED}")
     why: dict[str, int] = {}
     for value, count in bits.fetchall():
         for reason in fallbacks_of(value):
@@ -93,11 +94,11 @@ def _prices(trace: Trace, served: Served, catalog: Catalog, priced: str, usage: 
     }
 
 
-def _models(served: Served, catalog: Catalog, priced: str, connection: duckdb.DuckDBPyConnection) -> list[Json]:
+def _models(served: Served, catalog: Catalog, connection: duckdb.DuckDBPyConnection) -> list[Json]:
     """Every model and provider that the trace names, the most frequent first."""
     query = (
         "SELECT model, provider, any_value(number), count(*), count_if(cost IS NOT NULL AND bits = 0), count_if(cost IS NOT NULL AND bits <> 0), "
-        f"count_if(cost IS NULL) FROM ({priced}) GROUP BY model, provider ORDER BY 4 DESC, model, provider"
+        f"count_if(cost IS NULL) FROM {PRICED} GROUP BY model, provider ORDER BY 4 DESC, model, provider"
     )
     found = []
     for model, provider, number, rows, exact, fallback, unpriceable in connection.sql(query).fetchall():
@@ -127,7 +128,7 @@ def _why(model: str | None, provider: str | None, known: bool, unpriceable: int,
     return "; ".join(part for part in ("no price is known", catalog.nearest(model)) if part)
 
 
-def _clusters(column: str, by: str, trace: Trace, priced: str, connection: duckdb.DuckDBPyConnection) -> Json | None:
+def _clusters(column: str, by: str, trace: Trace, connection: duckdb.DuckDBPyConnection) -> Json | None:
     """How many clusters there are, and how much of the whole the largest one holds; None where the trace names none."""
     if column not in trace.present:
         return None
@@ -136,7 +137,7 @@ def _clusters(column: str, by: str, trace: Trace, priced: str, connection: duckd
         "tokens": "sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))",
         "rows": "count(*)",
     }[by]
-    each = f"SELECT {column} AS name, count(*) AS rows, CAST({measure} AS HUGEINT) AS held FROM ({priced}) GROUP BY {column}"
+    each = f"SELECT {column} AS name, count(*) AS rows, CAST({measure} AS HUGEINT) AS held FROM {PRICED} GROUP BY {column}"
     number, most, several, without, largest, total = one(
         connection,
         "SELECT count(name), max(rows) FILTER (name IS NOT NULL), count_if(rows > 1 AND name IS NOT NULL), coalesce(sum(rows) FILTER (name IS NULL), 0), "
