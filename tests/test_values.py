@@ -132,6 +132,16 @@ def test_bounds_spare_the_count(policy: Policy, monkeypatch: pytest.MonkeyPatch)
     assert counted
 
 
+def test_a_stated_number_is_not_bounded_by_the_text() -> None:
+    """`tokens` from metadata is what the caller says, with bounds as without."""
+    policy = policy_from(
+        'signal tokens : int 0..1M = 0  from metadata "n"\nmodel a { id "gpt-4o" }\nrule short { when tokens < 50 then a }\notherwise { then a }'
+    )
+    body = said("word " * 5_000, metadata={"n": 10})
+    decided = [compile_policy(policy, bounds=bounds).decide(values(Reader(policy), body)).rule for bounds in (False, True)]
+    assert decided == ["short", "short"]
+
+
 BODIES = [
     {}, said("hello"), said("word " * 60), said("outage " + "word " * 60), said("invoice " + "word " * 60),
     said("word " * 60, model="claude-x", metadata={"plan": "pro", "seats": 9}), said("```\ncode\n``` " + "word " * 60, metadata={}),

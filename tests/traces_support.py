@@ -54,3 +54,8 @@ def write(path: Path, text: str) -> Path:
 
 def lines(*objects: Mapping[str, Any]) -> str:
     return "".join(json.dumps(each) + "\n" for each in objects)
+
+
+def records(sample: str) -> list[dict[str, Any]]:
+    """The objects of a sample of JSON lines."""
+    return [json.loads(line) for line in (SAMPLES / sample).read_text("utf-8").splitlines()]

@@ -39,8 +39,9 @@ class Reader:
             else:
                 self.reads[signal.identifier] = _read(policy, signal)
             if signal.name in BOUNDED:
-                self.reads[f"{signal.identifier}_LOW"] = _bound(signal, f"{signal.name}_low")
-                self.reads[f"{signal.identifier}_HIGH"] = _bound(signal, f"{signal.name}_high")
+                stated = self.reads[signal.identifier] if signal.places else None  # what a caller states, the text doesn't bound
+                self.reads[f"{signal.identifier}_LOW"] = stated or _bound(signal, f"{signal.name}_low")
+                self.reads[f"{signal.identifier}_HIGH"] = stated or _bound(signal, f"{signal.name}_high")
         for text, signals in matches.items():
             scan = _Scan(text, Scanner([policy.texts[signal.words] for signal in signals]), signals)
             self.reads |= {signal.identifier: scan.read(signal.identifier) for signal in signals}
