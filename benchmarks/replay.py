@@ -33,8 +33,9 @@ from policyroute.language import check_text
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import complete, load_catalog
+from policyroute.replay.options import Options
 from policyroute.replay.report import result
-from policyroute.replay.simulate import Options, simulate
+from policyroute.replay.simulate import simulate
 
 ROWS, SMOKE_ROWS = 10_000_000, 500_000
 PART = 1_000_000  # rows of slow peers' turns

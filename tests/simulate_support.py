@@ -11,8 +11,9 @@ from typing import Any
 
 from policyroute.language import Policy, check_file, check_text
 from policyroute.prices.catalog import Catalog, complete, load_catalog
+from policyroute.replay.options import Options
 from policyroute.replay.report import result
-from policyroute.replay.simulate import Options, simulate
+from policyroute.replay.simulate import simulate
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

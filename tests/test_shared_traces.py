@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from policyroute.replay.simulate import SimulationError
+from policyroute.replay.options import SimulationError
 from tests.simulate_support import SHARED, Json, policy_from, policy_of, replay, text_of
 
 DATA = SHARED / "data"

@@ -14,7 +14,7 @@ import pytest
 
 from policyroute.replay.ledger import CLASSES
 from policyroute.replay.measures import FACTS, MEASURES, Measure, Table, merge
-from policyroute.replay.simulate import SimulationError
+from policyroute.replay.options import SimulationError
 from policyroute.replay.traces import TraceError
 from tests.simulate_support import Json, policy_from, replay
 

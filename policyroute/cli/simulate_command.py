@@ -18,8 +18,9 @@ from policyroute.prices.catalog import Catalog, load_catalog
 from policyroute.prices.library import cache_folder
 from policyroute.prices.litellm import PriceFileError
 from policyroute.render.simulation import simulation as render
+from policyroute.replay.options import Options, SimulationError
 from policyroute.replay.report import result
-from policyroute.replay.simulate import Options, SimulationError, simulate
+from policyroute.replay.simulate import simulate
 from policyroute.replay.traces import TraceError
 
 

@@ -22,8 +22,8 @@ from policyroute.language.vocabulary import SIGNALS
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.doctor_findings import findings
 from policyroute.replay.doctor_money import money
+from policyroute.replay.figures import percent
 from policyroute.replay.observe import Available, observe, wanted_content
-from policyroute.replay.report import percent
 from policyroute.replay.traces import NAMES, Trace, open_trace
 from policyroute.replay.traces.head import reading
 from policyroute.replay.traces.sql import one

@@ -1,0 +1,55 @@
+"""What a replay can be told, and how it says that it can't be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from policyroute.language.policy import Policy, Value
+
+# Constructs that change decisions or money of a replay, which this version doesn't compute: they have to be left out by name.
+DECISIVE = ("sticky", "quota", "budget", "escalate")
+
+
+CLUSTER = "$cluster"  # the segment that intervals are computed from
+
+
+class SimulationError(Exception):
+    """The replay can't be done as asked: what is wrong, and the remedy."""
+
+    def __init__(self, message: str, help_: str) -> None:
+        super().__init__(message)
+        self.message, self.help = message, help_
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `simulate` can be told.
+
+    `cluster` is the column (or `day`) whose values are drawn for intervals, None for the best that the trace has; `cache` is
+    the folder of extracted signals, None to keep none.
+    """
+
+    baseline: str = "recorded"
+    baseline_policy: Policy | None = None
+    assume: Mapping[str, Value] = field(default_factory=dict)
+    without: Sequence[str] = ()
+    by: Sequence[str] = ()
+    cluster: str | None = None
+    format: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    incumbent: str | None = None
+    cache: Path | None = None
+    output: Path | None = None
+    threads: int | None = None
+    memory: str | None = None
+
+
+Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def silent(_what: str, _rows: int) -> AbstractContextManager[Callable[[int], None]]:
+    """No progress is shown."""
+    return nullcontext(lambda _rows: None)

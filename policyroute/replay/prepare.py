@@ -1,0 +1,128 @@
+"""A trace made ready for one or several policies: opened, its models resolved, its signals extracted, prices in a table.
+
+Whatever replays (simulate, tune, diff) begins here, so that all read a trace alike.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from policyroute.backends.sql import literal
+from policyroute.language.policy import Policy
+from policyroute.prices.catalog import Catalog
+from policyroute.replay.ledger import Ledger, Served, served_models
+from policyroute.replay.options import DECISIVE, Options, SimulationError, Step
+from policyroute.replay.traces import Trace, open_trace
+from policyroute.replay.view import View
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trace as the policies see it. `views` are in the order of the policies.
+
+    `sources` holds for each view one SELECT per part of the trace, with the canonical and the extracted columns.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    trace: Trace
+    served: Served
+    views: tuple[View, ...]
+    sources: tuple[tuple[str, ...], ...]
+
+
+@contextmanager
+def prepared(
+    policies: Sequence[Policy], paths: Sequence[str | Path], catalog: Catalog, options: Options, step: Step,
+    baselines: Sequence[int | None] = (),
+) -> Iterator[Prepared]:  # fmt: skip
+    """Open `paths` for `policies`, whose models are completed from `catalog`.
+
+    `baselines` gives for each policy the place of the policy that it is compared with, None for the baseline of `options`.
+    Raises `TraceError` for a trace that can't be read and `SimulationError` for what can't be replayed; the
+    connection is closed, and what it spilled removed, when the block ends.
+    """
+    _refuse_undecided(policies, options)
+    with tempfile.TemporaryDirectory(prefix="policyroute-") as scratch:
+        connection = _connect(options, Path(scratch))
+        try:
+            yield _prepared(policies, paths, catalog, options, step, baselines, connection, Path(scratch))
+        except duckdb.Error as error:
+            reason = str(error).split("\n", 1)[0]
+            raise SimulationError(f"the trace can't be replayed: {reason}", _remedy(error)) from error
+        finally:
+            connection.close()
+
+
+def _prepared(
+    policies: Sequence[Policy], paths: Sequence[str | Path], catalog: Catalog, options: Options, step: Step,
+    baselines: Sequence[int | None], connection: duckdb.DuckDBPyConnection, scratch: Path,
+) -> Prepared:  # fmt: skip
+    trace = open_trace(
+        paths, connection=connection, format=options.format, mapping=options.mapping, incumbent=options.incumbent, scratch=scratch
+    )
+    served = served_models(connection, trace.relation, policies, catalog)
+    folder = _writable(options.cache) or scratch / "signals"
+    places = [*baselines, *([None] * (len(policies) - len(baselines)))]
+    views: dict[int, View] = {}
+    for number, place in sorted(enumerate(places), key=lambda item: item[1] is not None):
+        baseline: str | Ledger = options.baseline if place is None else views[place].ledger
+        views[number] = View(policies[number], trace, options, served, baseline, place=number)
+    ordered = tuple(views[number] for number in range(len(policies)))
+    sources = tuple(tuple(view.sources(connection, folder, step)) for view in ordered)
+    connection.execute(ordered[0].ledger.prices.create_sql())
+    return Prepared(connection, trace, served, ordered, sources)
+
+
+def _writable(folder: Path | None) -> Path | None:
+    """`folder`, made if need be, or None where nothing can be kept in it: then signals are extracted anew each time."""
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _remedy(error: duckdb.Error) -> str:
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "a larger `--memory`, or fewer `--threads`"
+    return "check that the trace is whole; `policyroute import` writes it anew"
+
+
+def _refuse_undecided(policies: Sequence[Policy], options: Options) -> None:
+    undecided = [construct for policy in policies for construct in policy.constructs if construct.kind in DECISIVE]
+    titles = [construct.title for construct in undecided]
+    for name in options.without:
+        if name not in DECISIVE and name not in titles:
+            raise SimulationError(f"there is no `{name}` to leave out", f"`--without` takes {', '.join((*DECISIVE, *titles))}")
+    left = [
+        construct.title
+        for construct in undecided
+        if construct.kind not in options.without and construct.title not in options.without
+    ]
+    if left:
+        kinds = ",".join(dict.fromkeys(construct.kind for construct in undecided if construct.title in left))
+        raise SimulationError(
+            f"this version doesn't replay {', '.join(f'`{title}`' for title in left)}, which could change decisions",
+            f"`--without {kinds}` replays the policy as if it had none of them, and the report says so",
+        )
+
+
+def _connect(options: Options, scratch: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"temp_directory": str(scratch), "preserve_insertion_order": True})
+    if options.threads:
+        connection.execute(f"SET threads = {int(options.threads)}")
+    if options.memory:
+        try:
+            connection.execute(f"SET memory_limit = {literal(options.memory)}")
+        except duckdb.Error:
+            raise SimulationError(f"`{options.memory}` is not an amount of memory", "write it as `--memory 400MB`") from None
+    return connection
