@@ -42,6 +42,11 @@ def policy_from(text: str) -> Policy:
     return complete(checked.policy, catalog())[0]
 
 
+def held(policy: Policy, paths: str | Path | Sequence[str | Path], **options: Any) -> Json:
+    """A replay that keeps usage as recorded and takes every call to succeed: what plain reckonings reckon."""
+    return replay(policy, paths, **{"prompt_cache": "held", "failures": False} | options)
+
+
 def replay(policy: Policy, paths: str | Path | Sequence[str | Path], **options: Any) -> Json:
     """The result of a replay, as `--json` prints it."""
     paths = [paths] if isinstance(paths, str | Path) else paths

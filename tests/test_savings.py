@@ -36,7 +36,7 @@ from policyroute.prices.cost import Cost, Usage, cost
 from policyroute.signals.facts import Facts
 from policyroute.signals.text import Scanner
 from tests import strategies
-from tests.simulate_support import ROOT, Json, catalog, figures, picodollars, policy_of, replay, text_of
+from tests.simulate_support import ROOT, Json, catalog, figures, held, picodollars, policy_of, text_of
 
 EXPENSIVE = settings.default.max_examples // 12  # each is a replay or two
 UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking would take minutes
@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def replayed(name: str, place: Path) -> tuple[Json, Path]:
     """The result over an example, and the file of its decisions."""
     target = place / f"{name}.parquet"
-    return replay(policy_of(f"policies/{name}.route"), ROOT / "traces" / target.name, output=target, by=["model"]), target
+    return held(policy_of(f"policies/{name}.route"), ROOT / "traces" / target.name, output=target, by=["model"]), target
 
 
 # -- one row, reckoned slowly --------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def thinned(name: str) -> pa.Table:
 def whole(name: str, place: Path) -> Json:
     """The result over the thinned example in one file."""
     table = thinned(name)
-    return replay(policy_of(f"policies/{name}.route"), written(table, [0, table.num_rows], place))
+    return held(policy_of(f"policies/{name}.route"), written(table, [0, table.num_rows], place))
 
 
 @settings(max_examples=EXPENSIVE // 2, phases=UNSHRUNK)
@@ -294,7 +294,7 @@ def test_splitting_changes_no_digit(place: Path, name: str, cuts: set[int]) -> N
     """Two to seven files at random cuts, in one list or as a folder: the same figures as in one file."""
     table = thinned(name)
     paths = written(table, [0, *sorted(cuts), table.num_rows], place)
-    found = replay(policy_of(f"policies/{name}.route"), paths if len(cuts) % 2 else paths[0].parent)
+    found = held(policy_of(f"policies/{name}.route"), paths if len(cuts) % 2 else paths[0].parent)
     assert len(found["trace"]["files"]) == len(cuts) + 1
     assert text_of(figures(found)) == text_of(figures(whole(name, place)))
 
@@ -305,7 +305,7 @@ def test_order_and_threads_change_no_digit(name: str, place: Path) -> None:
     shuffled = table.take(random.Random(name).sample(range(table.num_rows), table.num_rows))
     for rows, threads in ((shuffled, None), (table, 1), (shuffled, 4)):
         paths = written(rows, [0, rows.num_rows], place)
-        assert figures(replay(policy_of(f"policies/{name}.route"), paths, threads=threads)) == figures(whole(name, place))
+        assert figures(held(policy_of(f"policies/{name}.route"), paths, threads=threads)) == figures(whole(name, place))
 
 
 @by_example
@@ -313,7 +313,7 @@ def test_same_inputs_same_bytes(name: str, place: Path, tmp_path: Path) -> None:
     """With kept signals, without, and read from what was kept."""
     (path,) = written(thinned(name), [0, thinned(name).num_rows], place)
     policy = policy_of(f"policies/{name}.route")
-    texts = {text_of(replay(policy, path, cache=cache)) for cache in (None, tmp_path, tmp_path)}
+    texts = {text_of(held(policy, path, cache=cache)) for cache in (None, tmp_path, tmp_path)}
     assert len(texts) == 1
 
 
@@ -321,8 +321,8 @@ def test_parts_of_the_decisions_come_in_order(place: Path, tmp_path: Path) -> No
     table = thinned("support")
     paths = written(table, [0, 100, 101, table.num_rows], place)
     one, many = tmp_path / "one.parquet", tmp_path / "many.parquet"
-    replay(policy_of("policies/support.route"), written(table, [0, table.num_rows], place), output=one)
-    replay(policy_of("policies/support.route"), paths, output=many)
+    held(policy_of("policies/support.route"), written(table, [0, table.num_rows], place), output=one)
+    held(policy_of("policies/support.route"), paths, output=many)
     assert pq.read_table(one).equals(pq.read_table(many))
 
 
@@ -383,7 +383,7 @@ def test_generated(place: Path, data: st.DataObject) -> None:
     rows = data.draw(st.lists(traced(policy), min_size=12, max_size=12))
     slow = [reckoned(policy, row, values) for row, values in rows]
     table = table_of([row for row, _ in rows], policy)
-    found = replay(policy, written(table, [0, 12], place))
+    found = held(policy, written(table, [0, 12], place))
     check_result(found, policy, slow)
-    parts = replay(policy, written(table, [0, data.draw(st.integers(1, 11)), 12], place))
+    parts = held(policy, written(table, [0, data.draw(st.integers(1, 11)), 12], place))
     assert text_of(figures(parts) | {"notes": []}) == text_of(figures(found) | {"notes": []})  # those of a file know its rows only

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from policyroute.replay.options import SimulationError
-from tests.simulate_support import SHARED, Json, policy_from, policy_of, replay, text_of
+from tests.simulate_support import SHARED, Json, held, policy_from, policy_of, replay, text_of
 
 DATA = SHARED / "data"
 DESIGNED = SHARED / "design" / "policies"
@@ -84,7 +84,7 @@ def test_pi_session_knows_cached_from_fresh_input() -> None:
 def test_changing_the_model_in_a_cached_session_is_dear() -> None:
     """The saving without a warm cache stands beside the other one, and is far below it."""
     policy = policy_from('model haiku { id "claude-haiku-4-5" }\notherwise { then haiku }')
-    head = replay(policy, data("pi_agent"))["headline"]
+    head = held(policy, data("pi_agent"))["headline"]
     assert Decimal(head["saving_percent"]) > 60
     assert Decimal(head["saving_without_cache_percent"]) < -20
 

@@ -10,7 +10,7 @@ from 0; NOBODY where no model is left or the rule refuses; STUCK where a limit o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from policyroute.language.decision import PARTS
@@ -26,6 +26,7 @@ from policyroute.language.policy import (
     Policy,
     Read,
     Refuse,
+    Route,
     Split,
     reads,
 )  # fmt: skip
@@ -173,6 +174,21 @@ class Query:
             places.setdefault(route.chain, []).append((number, arm))
         whens = [f"WHEN {self._at(taken)} THEN {of(chain)}" for chain, taken in places.items()]
         return f"CASE {' '.join(whens)} ELSE {of(())} END" if whens else of(())
+
+    def names(self, of: Callable[[Route], Chain]) -> str:
+        """Usable models of the chain that `of` gives for the row's route, joined by commas; NULL where a limit is unknown."""
+        return self._by_place({(number, arm): self._chain(of(route)) for number, arm, route in self.routes}, "''")
+
+    def tiers(self) -> str:
+        """The name of the row's tier, or its chain joined by commas; NULL where the rule refuses."""
+        return self._by_place({(n, arm): literal(route.tier or ",".join(route.chain)) for n, arm, route in self.routes}, "NULL")
+
+    def _by_place(self, found: Mapping[tuple[int, int], str], otherwise: str) -> str:
+        places: dict[str, list[tuple[int, int]]] = {}
+        for place, sql in found.items():
+            places.setdefault(sql, []).append(place)
+        whens = " ".join(f"WHEN {self._at(taken)} THEN {sql}" for sql, taken in places.items())
+        return f"CASE {whens} ELSE {otherwise} END" if whens else otherwise
 
     def _at(self, places: list[tuple[int, int]]) -> str:
         plain = [str(number) for number, arm in places if arm < 0]

@@ -14,7 +14,8 @@ from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.prices.table import PriceTable, fallbacks_of
 from policyroute.replay.figures import dollars, percent
-from policyroute.replay.ledger import USAGE, Served, served_models
+from policyroute.replay.ledger import USAGE
+from policyroute.replay.served import Served, served_models
 from policyroute.replay.traces import Trace
 from policyroute.replay.traces.sql import one
 

@@ -9,85 +9,45 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import duckdb
-
 from policyroute.backends.sql import ARM, CHAIN, EXPLORED, MODEL, NOBODY, PROPENSITY, RULE, STUCK, Query, literal, quoted
-from policyroute.language.limits import read_signals, requested_names
+from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy
-from policyroute.prices.catalog import Catalog
-from policyroute.prices.price import PriceList
 from policyroute.prices.table import PriceTable
+from policyroute.replay import caching, failures, lengths
+from policyroute.replay.lengths import HELD
 from policyroute.replay.observe import ANSWER, EXTRACTED, Observed
+from policyroute.replay.served import Served
 
 # Accounting classes, in the order of the report. Only the first two carry a saving.
-EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN = (
-    "exact",
-    "fallback",
-    "unpriceable",
-    "unroutable",
-    "refused",
-    "not replayable",
-)
-CLASSES = (EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN)
+EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN, UNANSWERED = (
+    "exact", "fallback", "unpriceable", "unroutable", "refused", "not replayable", "unanswered",
+)  # fmt: skip
+CLASSES = (EXACT, FALLBACK, UNPRICEABLE, UNROUTABLE, REFUSED, UNKNOWN, UNANSWERED)
 PRICED = (EXACT, FALLBACK)
 # Fallback bits beside those of the price table: the recorded cost stands for an unknown price; tokens were counted from the text.
 RECORDED_COST, ESTIMATED = 1 << 16, 1 << 17
 USAGE = ("input_tokens", "cached_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
 
 
-@dataclass(frozen=True)
-class Served:
-    """The models of a replay: one price list and label per number. A policy's models come first, in its order.
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a replay reckons beyond prices: answers' lengths, the prompt cache, outages. The plain replay holds all as recorded.
 
-    `numbers` says, for each policy in turn (the one replayed, then a baseline policy), which number each of its models has.
+    `outcomes` names the table of paired outcomes where `lengths` is `paired`.
     """
 
-    lists: tuple[PriceList | None, ...]
-    labels: tuple[str, ...]
-    numbers: tuple[tuple[int, ...], ...]
+    lengths: str = HELD
+    outcomes: str = ""
+    cache: str = caching.HELD
+    failures: bool = False
 
-    def label(self, number: int) -> str:
-        """What a report calls the model with this number; -1 is a row that names no model."""
-        return self.labels[number] if 0 <= number < len(self.labels) else "no model named"
-
-
-def served_models(connection: duckdb.DuckDBPyConnection, relation: str, policies: Sequence[Policy], catalog: Catalog) -> Served:
-    """Resolve each distinct model of the trace once, and keep the numbers in the table `served`.
-
-    A model that the replayed policy declares, by name or id, has the policy's price; any other the library's.
-    """
-    lists: list[PriceList | None] = []
-    labels: list[str] = []
-    numbers = []
-    for policy in policies:
-        priced = catalog.for_policy(policy)
-        numbers.append(tuple(_number(name, priced.get(name), lists, labels) for name in policy.models))
-    known = requested_names(policies[0])
-    names = list(policies[0].models)
-    distinct = f"SELECT DISTINCT provider, model, requested_model FROM ({relation})"
-    pairs = connection.sql(
-        f"SELECT DISTINCT provider, unnest([model, requested_model]) AS model FROM ({distinct}) ORDER BY ALL"
-    ).fetchall()
-    rows = []
-    for provider, model in ((provider, model) for provider, model in pairs if model is not None):
-        own = known.get(model) or known.get(f"{provider}/{model}" if provider else "")
-        rows.append(
-            (provider, model, names.index(own) if own else _number(model, catalog.price_list(model, provider), lists, labels))
-        )
-    connection.execute('CREATE OR REPLACE TEMP TABLE served (provider VARCHAR, model VARCHAR, "$served" INTEGER)')
-    if rows:
-        connection.executemany("INSERT INTO served VALUES (?, ?, ?)", rows)
-    return Served(tuple(lists), tuple(labels), tuple(numbers))
+    @property
+    def plain(self) -> bool:
+        """Whether the new model is priced with the recorded usage alone."""
+        return self == Effects()
 
 
-def _number(label: str, prices: PriceList | None, lists: list[PriceList | None], labels: list[str]) -> int:
-    """The number of a model, a new one unless one with this label and these prices is there."""
-    for number, known in enumerate(labels):
-        if known == label and lists[number] == prices:
-            return number
-    lists.append(prices)
-    labels.append(label)
-    return len(labels) - 1
+PLAIN = Effects()
 
 
 class Ledger:
@@ -99,19 +59,25 @@ class Ledger:
 
     def __init__(
         self, policy: Policy, observed: Mapping[str, Observed], served: Served, *, baseline: str | Ledger = "recorded",
-        place: int = 0, segments: Mapping[str, str] | None = None, columns: Collection[str] = (), estimated: bool = False, cold: bool = False, dated: bool = True, full: bool = False,
+        place: int = 0, segments: Mapping[str, str] | None = None, columns: Collection[str] = (), estimated: bool = False, cold: bool = False, dated: bool = True,
+        full: bool = False, effects: Effects = PLAIN,
     ) -> None:  # fmt: skip
         self.policy = policy
         self.observed = observed
         self.served = served
         self.baseline = baseline
         self.segments = dict(segments or {})
+        self.columns = frozenset(columns)
         self.has_costs = "cost_usd" in columns
         self.estimated = estimated
         self.usage = {name: self._usage(name, "status_code" in columns) for name in USAGE}
         self.cold = cold
         self.numbers = served.numbers[place]
         self.dated = dated
+        self.effects = effects
+        self.moments = (
+            dated or effects.failures or effects.cache == caching.MODEL
+        )  # times that have no date are in order all the same
         unknown = [name for name, seen in observed.items() if seen.unknown]
         self.query = Query(policy, unknown=unknown, full=full)
         self.prices = PriceTable(served.lists)
@@ -123,13 +89,22 @@ class Ledger:
         """Signals, and the columns that money needs, over the rows of `source`."""
         passed = [f'"{name}" AS "${name}"' for name in ("row", "service_tier", "provider")]
         passed += [f'{sql} AS "${name}"' for name, sql in self.usage.items()]
-        passed.append('"ts" AS "$ts"' if self.dated else 'CAST(NULL AS TIMESTAMP) AS "$ts"')
-        passed += [f'{self._baseline_field()} AS "$asked"']
+        passed.append('"ts" AS "$ts"' if self.dated or self.moments else 'CAST(NULL AS TIMESTAMP) AS "$ts"')
+        passed += [f'{self._baseline_field()} AS "$asked"', *(f'"{name}" AS "${alias}"' for name, alias in self._identities())]
         if self.has_costs:
             passed.append('CASE WHEN coalesce(suspect_cost, FALSE) THEN NULL ELSE cost_usd END AS "$recorded"')
         passed += [f"CAST({sql} AS VARCHAR) AS {quoted('$by ' + name)}" for name, sql in self.segments.items()]
         signals = [f"{self.observed[name].sql} AS {quoted(name)}" for name in self.names]
         return f"SELECT {', '.join([*passed, *signals])} FROM ({source})"
+
+    def _identities(self) -> list[tuple[str, str]]:
+        """Columns that only some readings need, with the names that they have here."""
+        wanted = {
+            "conversation": self.effects.cache == caching.MODEL or self.query.full,
+            "request": bool(self.effects.outcomes) or self.query.full,
+            "user": self.query.full,
+        }
+        return [(f"{name}_id", name) for name, needed in wanted.items() if needed]
 
     def _usage(self, name: str, statuses: bool) -> str:
         """Tokens of one kind as billed: recorded, or counted from the text; none where the call failed at the provider."""
@@ -144,26 +119,63 @@ class Ledger:
         """The decision of each row."""
         return self.query.over(f"({self.signals(source)})")
 
-    def costed(self, source: str, baseline_source: str = "") -> str:
-        """Baseline cost and routed cost of each row in picodollars, NULL where unpriceable."""
-        old, new = '"$old"', f"CASE WHEN {MODEL} >= 0 THEN {MODEL} ELSE -1 END"
-        usage = [f'"${name}"' for name in USAGE]
-        known = ESTIMATED if self.estimated else 0
-        slotted = f'SELECT *, {self._slot(old)} AS "$old_slot", {self._slot(f"({new})")} AS "$new_slot" FROM ({self._with_old(source, baseline_source)})'
-        columns = [
-            f'{self.prices.cost_sql("o", *usage)} AS "$old_cost"', f'{self.prices.cost_sql("n", *usage)} AS "$new_cost"',
-            f'({self.prices.fallback_sql("o", *usage[1:4])}) | {known} AS "$old_bits"',
-            f'({self.prices.fallback_sql("n", *usage[1:4])}) | {known} AS "$new_bits"',
-        ]  # fmt: skip
-        if self.cold:
-            columns.append(f'{self.prices.cost_sql("n", usage[0], "0", "0", "0", usage[4])} AS "$cold_cost"')
-        return (
-            f"SELECT s.*, {', '.join(columns)} FROM ({slotted}) s "
-            f'JOIN {self.prices.name} o ON o.slot = s."$old_slot" JOIN {self.prices.name} n ON n.slot = s."$new_slot"'
-        )
+    def compared(self, source: str, baseline_source: str = "") -> str:
+        """Each row with the numbers of the baseline's model, of the decided one, and of the one that answers; -1 is none."""
+        numbers = " ".join(f"WHEN {place} THEN {number}" for place, number in enumerate(self.numbers))
+        first = f'CAST(CASE {MODEL} {numbers} ELSE -1 END AS INTEGER) AS "$decided"'
+        rows = f"SELECT *, {first} FROM ({self._with_old(source, baseline_source)})"
+        if self.effects.failures:
+            return failures.answered(self.query, rows, self.numbers)
+        return f'SELECT *, "$decided" AS "$new" FROM ({rows})'
 
-    def _slot(self, number: str) -> str:
-        return self.prices.slot_sql(number, '"$ts"', '"$input_tokens"', '"$service_tier"')
+    def used(self, source: str, baseline_source: str = "") -> str:
+        """Each row with the usage of the model that answers: its tokens, and what of them its cache serves."""
+        rows = self.compared(source, baseline_source)
+        match self.effects.lengths:
+            case lengths.HELD:
+                rows = lengths.held(rows)
+            case lengths.PAIRED:
+                rows = lengths.paired(rows, self.effects.outcomes)
+            case _:
+                rows = lengths.scaled(rows)
+        if self.effects.cache == caching.MODEL:
+            return caching.cached(rows)
+        parts = _scaled_parts()
+        if self.effects.cache == caching.OFF:
+            parts = [f'CASE WHEN "$old" <> "$new" THEN 0 ELSE {part} END' for part in parts]
+        kept = ", ".join(f'{part} AS "$new_{name}"' for part, name in zip(parts, USAGE[1:4], strict=True))
+        return f"SELECT *, {kept} FROM ({rows})"
+
+    def costed(self, source: str, baseline_source: str = "") -> str:
+        """Baseline cost and routed cost of each row in picodollars, NULL where unpriceable, and the routed cost step by step.
+
+        "$decided_cost" is the decided model with the recorded usage, "$answered_cost" the model that answers with it,
+        "$lengthened_cost" with its own lengths, "$new_cost" with its own cache.
+        """
+        plain, new = [f'"${name}"' for name in USAGE], [f'"$new_{name}"' for name in USAGE]
+        known = ESTIMATED if self.estimated else 0
+        slots = {"old": self._slot('"$old"', '"$input_tokens"'), "new": self._slot('"$new"', '"$new_input_tokens"')}
+        if self.effects.failures:
+            slots["decided"] = self._slot('"$decided"', '"$input_tokens"')
+        placed = ", ".join(f'{sql} AS "${name}_slot"' for name, sql in slots.items())
+        slotted = f"SELECT *, {placed} FROM ({self.used(source, baseline_source)})"
+        columns = {
+            "$old_cost": self.prices.cost_sql("o", *plain), "$new_cost": self.prices.cost_sql("n", *new),
+            "$old_bits": f"({self.prices.fallback_sql('o', *plain[1:4])}) | {known}", "$new_bits": f"({self.prices.fallback_sql('n', *new[1:4])}) | {known}",
+            "$new_output_cost": '"$new_output_tokens" * n.rate_output',
+        }  # fmt: skip
+        if not self.effects.plain:
+            columns["$decided_cost"] = self.prices.cost_sql("d" if self.effects.failures else "n", *plain)
+            columns["$answered_cost"] = self.prices.cost_sql("n", *plain)
+            columns["$lengthened_cost"] = self.prices.cost_sql("n", *[new[0], *_scaled_parts(), new[4]])
+        if self.cold:
+            columns["$cold_cost"] = self.prices.cost_sql("n", new[0], "0", "0", "0", new[4])
+        listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
+        joins = " ".join(f'JOIN {self.prices.name} {name[0]} ON {name[0]}.slot = s."${name}_slot"' for name in slots)
+        return f"SELECT s.*, {listed} FROM ({slotted}) s {joins}"
+
+    def _slot(self, number: str, input_tokens: str) -> str:
+        return self.prices.slot_sql(number, '"$ts"' if self.dated else "CAST(NULL AS TIMESTAMP)", input_tokens, '"$service_tier"')
 
     def _with_old(self, source: str, baseline_source: str) -> str:
         decided = self.decided(source)
@@ -173,7 +185,7 @@ class Ledger:
             olds = f'SELECT "$row", CAST(CASE {MODEL} {numbers} ELSE -1 END AS INTEGER) AS "$old" FROM ({other.decided(baseline_source)})'
             return f'SELECT d.*, b."$old" FROM ({decided}) d JOIN ({olds}) b USING ("$row")'
         if self.baseline not in ("recorded", "requested"):
-            return f'SELECT *, CAST({list(self.policy.models).index(self.baseline)} AS INTEGER) AS "$old" FROM ({decided})'
+            return f'SELECT *, CAST({self.numbers[list(self.policy.models).index(self.baseline)]} AS INTEGER) AS "$old" FROM ({decided})'
         return (
             f'SELECT d.*, coalesce(m."$served", -1) AS "$old" FROM ({decided}) d '
             f'LEFT JOIN served m ON m.model = d."$asked" AND m.provider IS NOT DISTINCT FROM d."$provider"'
@@ -187,16 +199,17 @@ class Ledger:
         settled = (
             f'SELECT * REPLACE (CASE WHEN {stands_in} THEN {recorded} ELSE "$old_cost" END AS "$old_cost", '
             f'CASE WHEN {stands_in} THEN {RECORDED_COST} ELSE "$old_bits" END AS "$old_bits"), {recorded} AS "$recorded_cost", '
-            f'"$old" <> {MODEL} AS "$changed" FROM ({self.costed(source, baseline_source)})'
+            f'"$old" <> "$new" AS "$changed" FROM ({self.costed(source, baseline_source)})'
         )
         return f'SELECT *, {self._class()} AS "$class" FROM ({settled})'
 
     def _class(self) -> str:
         refusing = [str(number) for number in self.query.refusals()]
         refused = f"WHEN {RULE} IN ({', '.join(refusing)}) THEN {CLASSES.index(REFUSED)} " if refusing else ""
+        unanswered = f'WHEN "$new" < 0 THEN {CLASSES.index(UNANSWERED)} ' if self.effects.failures else ""
         return (
             f"CAST(CASE WHEN {RULE} < 0 OR {MODEL} = {STUCK} THEN {CLASSES.index(UNKNOWN)} {refused}"
-            f"WHEN {MODEL} = {NOBODY} THEN {CLASSES.index(UNROUTABLE)} "
+            f"WHEN {MODEL} = {NOBODY} THEN {CLASSES.index(UNROUTABLE)} {unanswered}"
             f'WHEN "$old_cost" IS NULL OR "$new_cost" IS NULL THEN {CLASSES.index(UNPRICEABLE)} '
             f'WHEN "$old_bits" <> 0 OR "$new_bits" <> 0 THEN {CLASSES.index(FALLBACK)} ELSE {CLASSES.index(EXACT)} END AS TINYINT)'
         )
@@ -204,16 +217,19 @@ class Ledger:
     # -- output ------------------------------------------------------------------------------------------------------
 
     def decisions(self, source: str, baseline_source: str = "") -> str:
-        """One row per request as `--output` writes it: names instead of numbers, dollars as exact decimals."""
+        """One row per request as `--output` writes it: names instead of numbers, dollars as exact decimals. Needs `full`."""
         rules = _listed([rule.name for rule in self.policy.rules])
-        labels = _listed(self.served.labels)
+        labels, own = _listed(self.served.labels), _listed(list(self.policy.models))
         stuck = f"CASE WHEN {RULE} < 0 THEN -1 - {RULE} ELSE {RULE} END"
         columns = {
-            "row": '"$row"', "ts": '"$ts"', "rule": f"{rules}[1 + {stuck}]", "arm": f"CASE WHEN {ARM} >= 0 THEN {ARM} END",
+            "row": '"$row"', "ts": '"$ts"' if self.dated else "CAST(NULL AS TIMESTAMP)",
+            **{column: f'"${name}"' for column, name in self._identities() if column in self.columns},
+            "policy": literal(self.policy.digest), "rule": f"{rules}[1 + {stuck}]", "arm": f"CASE WHEN {ARM} >= 0 THEN {ARM} END", "tier": self.query.tiers(),
             "chain": CHAIN, "propensity": PROPENSITY, "explored": EXPLORED,
-            "old_model": f'CASE WHEN "$old" >= 0 THEN {labels}[1 + "$old"] END', "new_model": f"CASE WHEN {MODEL} >= 0 THEN {labels}[1 + {MODEL}] END",
+            "old_model": f'CASE WHEN "$old" >= 0 THEN {labels}[1 + "$old"] END', "new_model": f"CASE WHEN {MODEL} >= 0 THEN {own}[1 + {MODEL}] END",
+            "answered_by": f'CASE WHEN "$new" >= 0 THEN {labels}[1 + "$new"] END',
             "changed": f'CASE WHEN {MODEL} >= 0 THEN "$changed" END', "class": f'{_listed(CLASSES)}[1 + "$class"]',
-            **{name: f'"${name}"' for name in USAGE},
+            **{name: f'"${name}"' for name in USAGE}, **{f"new_{name}": f'"$new_{name}"' for name in USAGE if not self.effects.plain},
             "old_cost_usd": _dollars('"$old_cost"'), "new_cost_usd": _dollars('"$new_cost"'), "recorded_cost_usd": _dollars('"$recorded_cost"'),
         }  # fmt: skip
         columns |= {
@@ -221,6 +237,11 @@ class Ledger:
         }
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed} FROM ({self.rows(source, baseline_source)})"
+
+
+def _scaled_parts() -> list[str]:
+    """Cached tokens and cache writes as recorded, in the tokens of the model that answers."""
+    return [f'("${name}" * "$input_ratio" // {lengths.UNIT})' for name in USAGE[1:4]]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class Measure:
     name: str
     sql: str
     merge: Callable[[int, int], int] = _plus
+    needs: str = ""  # a column that only some ledgers have; without it the number is 0
 
 
 # Of one group of ledger rows. Money is picodollars.
@@ -40,7 +41,16 @@ MEASURES: tuple[Measure, ...] = (
     Measure("old_known", 'count("$old_cost")'),
     Measure("old", 'coalesce(sum("$old_cost"), 0)'),
     Measure("new", 'coalesce(sum("$new_cost"), 0)'),
-    Measure("cold", 'coalesce(sum(CASE WHEN "$changed" THEN "$cold_cost" ELSE "$new_cost" END), 0)'),
+    Measure("cold", 'coalesce(sum(CASE WHEN "$changed" THEN "$cold_cost" ELSE "$new_cost" END), 0)', needs="$cold_cost"),
+    Measure("decided", 'coalesce(sum("$decided_cost"), 0)', needs="$decided_cost"),
+    Measure("answered", 'coalesce(sum("$answered_cost"), 0)', needs="$decided_cost"),
+    Measure("lengthened", 'coalesce(sum("$lengthened_cost"), 0)', needs="$decided_cost"),
+    Measure("fell", 'coalesce(count_if("$decided" <> "$new"), 0)', needs="$decided_cost"),
+    Measure("assumed", 'coalesce(count_if("$assumed"), 0)', needs="$decided_cost"),
+    Measure("written", 'coalesce(sum(CASE WHEN "$changed" THEN "$new_output_cost" END), 0)'),
+    Measure("read", 'coalesce(sum(CASE WHEN "$changed" THEN "$new_cost" - "$new_output_cost" END), 0)'),
+    Measure("dearer", 'coalesce(count_if("$changed" AND "$new_cost" > "$old_cost"), 0)'),
+    Measure("dearer_by", 'coalesce(sum(CASE WHEN "$changed" AND "$new_cost" > "$old_cost" THEN "$new_cost" - "$old_cost" END), 0)'),
     Measure("input", 'coalesce(sum("$input_tokens"), 0)'),
     Measure("cached", 'coalesce(sum("$cached_tokens"), 0)'),
     Measure("output", 'coalesce(sum("$output_tokens"), 0)'),
@@ -116,14 +126,15 @@ def compute(connection: duckdb.DuckDBPyConnection, ledger: Ledger, source: str, 
 
 
 def _cube(connection: duckdb.DuckDBPyConnection, ledger: Ledger, rows: str) -> tuple[Table, dict[str, Table]]:
-    places = [RULE, ARM, '"$old"', MODEL]
+    places = [RULE, ARM, '"$old"', '"$new"', MODEL]
     by = {name: quoted("$by " + name) for name in ledger.segments}
     sets = [['"$class"', *places], *(['"$class"', column] for column in by.values())]
     groups = ", ".join(f"({', '.join(each)})" for each in sets)
     dimensions = ['"$class"', *places, *by.values()]
     # Which set a row belongs to: GROUPING gives 1 for each dimension that is rolled up.
     marks = ", ".join(f"grouping({column})" for column in (RULE, *by.values()))
-    measures = ", ".join(measure.sql if ledger.cold or measure.name != "cold" else "0" for measure in MEASURES)
+    lacking = {*([] if ledger.cold else ["$cold_cost"]), *(["$decided_cost"] if ledger.effects.plain else [])}
+    measures = ", ".join("0" if measure.needs in lacking else measure.sql for measure in MEASURES)
     found = connection.sql(
         f"SELECT {marks}, {', '.join(dimensions)}, {measures} FROM ({rows}) GROUP BY GROUPING SETS ({groups})"
     ).fetchall()
@@ -136,10 +147,10 @@ def _cube(connection: duckdb.DuckDBPyConnection, ledger: Ledger, rows: str) -> t
             row[1 + len(by) + len(dimensions) :],
         )
         if rolled[0] == 0:
-            flows[tuple(keys[:5])] = numbers
+            flows[tuple(keys[:6])] = numbers
             continue
         place = rolled[1:].index(0)
-        segments[list(by)[place]][keys[0], keys[5 + place]] = numbers
+        segments[list(by)[place]][keys[0], keys[6 + place]] = numbers
     return flows, segments
 
 

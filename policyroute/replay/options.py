@@ -13,7 +13,7 @@ from policyroute.language.policy import Policy, Value
 DECISIVE = ("sticky", "quota", "budget", "escalate")
 
 
-CLUSTER = "$cluster"  # the segment that intervals are computed from
+CLUSTER, DAY = "$cluster", "$day"  # the segments that intervals and the daily series are computed from
 
 
 class SimulationError(Exception):
@@ -29,7 +29,9 @@ class Options:
     """What `simulate` can be told.
 
     `cluster` is the column (or `day`) whose values are drawn for intervals, None for the best that the trace has; `cache` is
-    the folder of extracted signals, None to keep none.
+    the folder of extracted signals, None to keep none. `lengths` is `held`, `modelled`, `paired` or a file of ratios;
+    `prompt_cache` is `held`, `model`, `off`, or None for `model` where the trace tells enough; `failures` replays the recorded
+    outages where there are any. `details` adds what costs further passes: examples, each rule's marginal value, switches.
     """
 
     baseline: str = "recorded"
@@ -43,6 +45,11 @@ class Options:
     incumbent: str | None = None
     cache: Path | None = None
     output: Path | None = None
+    lengths: str | Path = "held"
+    outcomes: Path | None = None
+    prompt_cache: str | None = None
+    failures: bool = True
+    details: bool = False
     threads: int | None = None
     memory: str | None = None
 

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -17,8 +17,11 @@ import duckdb
 from policyroute.backends.sql import literal
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
-from policyroute.replay.ledger import Ledger, Served, served_models
+from policyroute.replay import caching, lengths
+from policyroute.replay.failures import create_calendar
+from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.options import DECISIVE, Options, SimulationError, Step
+from policyroute.replay.served import Served, served_models
 from policyroute.replay.traces import Trace, open_trace
 from policyroute.replay.view import View
 
@@ -35,6 +38,22 @@ class Prepared:
     served: Served
     views: tuple[View, ...]
     sources: tuple[tuple[str, ...], ...]
+    outages: int = 0
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """For each part, the SELECT of the first policy and that of its baseline policy ("" without one).
+
+        The prompt cache's state goes through the whole trace: then all parts are one.
+        """
+        first = self.sources[0]
+        if self.views[0].ledger.effects.cache == caching.MODEL:
+            return [(" UNION ALL ".join(f"({source})" for source in first), "")]
+        return list(zip(first, self.sources[1] if len(self.sources) > 1 else [""] * len(first), strict=True))
+
+    def rows_of_pairs(self) -> list[int]:
+        """How many rows each of `pairs` has."""
+        parts = [part.rows for part in self.trace.parts]
+        return parts if len(self.pairs()) == len(parts) else [sum(parts)]
 
 
 @contextmanager
@@ -70,14 +89,35 @@ def _prepared(
     served = served_models(connection, trace.relation, policies, catalog)
     folder = _writable(options.cache) or scratch / "signals"
     places = [*baselines, *([None] * (len(policies) - len(baselines)))]
+    effects = chosen(trace, options)
+    outages = create_calendar(connection, trace.relation, served, policies[0], served.numbers[0]) if effects.failures else 0
+    effects = replace(effects, failures=outages > 0)
+    if effects.cache == caching.MODEL:
+        caching.create_rules(connection, served)
     views: dict[int, View] = {}
     for number, place in sorted(enumerate(places), key=lambda item: item[1] is not None):
         baseline: str | Ledger = options.baseline if place is None else views[place].ledger
-        views[number] = View(policies[number], trace, options, served, baseline, place=number)
+        views[number] = View(
+            policies[number], trace, options, served, baseline, place=number, effects=effects if number == 0 else PLAIN
+        )
     ordered = tuple(views[number] for number in range(len(policies)))
     sources = tuple(tuple(view.sources(connection, folder, step)) for view in ordered)
     connection.execute(ordered[0].ledger.prices.create_sql())
-    return Prepared(connection, trace, served, ordered, sources)
+    return Prepared(connection, trace, served, ordered, sources, outages)
+
+
+def chosen(trace: Trace, options: Options) -> Effects:
+    """The effects that are asked for, or that the trace can carry."""
+    columns = trace.present
+    able = caching.able(columns) and options.baseline == "recorded" and options.baseline_policy is None
+    cache = options.prompt_cache or (caching.MODEL if able else caching.HELD)
+    if cache == caching.MODEL and not able:
+        raise SimulationError(
+            "the prompt cache can't be modelled: that takes conversations, times and cached tokens, and `recorded` as baseline",
+            "`--cache held` keeps cached tokens as recorded; `--cache off` takes none for a changed model",
+        )
+    failing = options.failures and "ts" in columns and bool({"status_code", "error_type"} & columns)
+    return Effects(lengths=lengths.HELD if options.lengths == lengths.HELD else str(options.lengths), cache=cache, failures=failing)
 
 
 def _writable(folder: Path | None) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from policyroute.replay import caching, story
 from policyroute.replay.accounting import accounting, rules
 from policyroute.replay.figures import Json, dollars, figures, grouped, money, percent, total
 from policyroute.replay.ledger import CLASSES, PRICED, REFUSED, UNKNOWN
@@ -38,10 +39,18 @@ def result(simulation: Simulation) -> Json:
         "trace": _trace(simulation),
         "headline": _headline(simulation, priced),
         "interval": _interval(simulation),
+        "break_even": story.break_even(priced),
+        "waterfall": story.waterfall(simulation, priced),
+        "lengths": story.lengths_of(simulation, priced),
+        "cache": story.cache_of(simulation, priced),
+        "costs": story.costs(simulation, priced),
         "accounting": accounting(simulation, flows),
-        "rules": rules(simulation, flows, priced),
+        "rules": [line | story.marginal(simulation, number, priced) for number, line in enumerate(rules(simulation, flows, priced))],
         "flows": _flows(simulation, priced),
         "segments": {name: _segment(simulation.numbers.segments.get(name, {})) for name in simulation.segments},
+        "days": story.days(simulation),
+        "risk": story.risk(simulation, priced),
+        "examples": story.examples(simulation),
         "self_test": _self_test(simulation),
         "signals": _signals(simulation),
         "assumptions": assumptions(simulation),
@@ -85,7 +94,7 @@ def _headline(simulation: Simulation, priced: Table) -> Json:
         "rows_in_trace": simulation.numbers.counts["rows"],
         "changed_percent": percent(found["changed"], found["rows"]),
     }
-    if simulation.numbers.counts["rows"] and found["cached"]:
+    if simulation.numbers.counts["rows"] and found["cached"] and simulation.effects.cache == caching.HELD:
         cold = found["old"] - found["cold"]
         line |= {"saving_without_cache_usd": dollars(cold), "saving_without_cache_percent": percent(cold, found["old"])}
     return line
@@ -171,13 +180,25 @@ def _signals(simulation: Simulation) -> list[Json]:
 def assumptions(simulation: Simulation) -> list[str]:
     """What the figures rest on and the trace doesn't show, in words."""
     numbers = figures(total(simulation.numbers.flows.values()))
-    found = ["answers keep their length: the routed model is taken to write as many tokens as the recorded one did"]
+    effects = simulation.effects
+    found = [story.lengths_of(simulation, {})["sentence"]]
     found.append("input tokens are the recorded ones; another model's tokenizer would count them differently")
-    if numbers["cached"]:
+    if numbers["cached"] and effects.cache == caching.HELD:
         found.append("cached input stays cached when the model changes; the saving without that is given beside it")
+    elif numbers["cached"] and effects.cache == caching.OFF:
+        found.append("a request whose model changes finds nothing cached")
+    elif numbers["cached"]:
+        found.append(
+            "a conversation that moves to another model loses its cached prefix and builds a new one; prefixes shared between conversations aren't carried over"
+        )
     if simulation.numbers.counts.get("failed", 0):
         found.append("calls that failed at the provider cost nothing, before and after")
-    found.append("every call of the routed model succeeds at the first attempt")
+    if effects.failures:
+        found.append(
+            "in minutes in which half of a provider's recorded calls failed, it fails for the requests that move to it too, and the next model of the chain answers; failed attempts cost nothing"
+        )
+    else:
+        found.append("every call of the routed model succeeds at the first attempt")
     found += dict.fromkeys(seen.assumption for seen in simulation.observed.values() if seen.assumption)
     for what, policy in (("policy", simulation.policy), ("baseline's policy", simulation.options.baseline_policy)):
         without = [construct.title for construct in policy.constructs if construct.kind in DECISIVE] if policy else []

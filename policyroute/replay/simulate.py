@@ -13,13 +13,18 @@ import policyroute
 from policyroute.backends.sql import literal
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
-from policyroute.replay.ledger import Served
+from policyroute.replay import caching
+from policyroute.replay.details import Details, details
+from policyroute.replay.ledger import Effects, Ledger
+from policyroute.replay.lengths import Ratio
 from policyroute.replay.measures import Partial, compute, merge_partials
 from policyroute.replay.observe import Observed
-from policyroute.replay.options import CLUSTER, Options, SimulationError, Step, silent
+from policyroute.replay.options import CLUSTER, DAY, Options, SimulationError, Step, silent
 from policyroute.replay.prepare import Prepared, prepared
+from policyroute.replay.served import Served
 from policyroute.replay.traces import Trace
 from policyroute.replay.view import View
+from policyroute.replay.whatif import create_lengths
 from policyroute.signals.columns import VERSION
 
 
@@ -35,6 +40,11 @@ class Simulation:
     segments: tuple[str, ...]
     cluster: str | None
     numbers: Partial
+    effects: Effects
+    ratios: tuple[Ratio, ...]
+    cache_check: dict[str, int] | None
+    outages: int
+    details: Details | None
     prices: str
     prices_digest: str
 
@@ -60,20 +70,33 @@ def simulate(policy: Policy, paths: Sequence[str | Path], catalog: Catalog, opti
 
 
 def _simulate(ready: Prepared, catalog: Catalog, options: Options, step: Step) -> Simulation:
-    view, trace = ready.views[0], ready.trace
-    before = ready.sources[1] if len(ready.sources) > 1 else [""] * len(trace.parts)
-    sources = list(zip(ready.sources[0], before, strict=True))
+    view, trace, connection = ready.views[0], ready.trace, ready.connection
+    sources = ready.pairs()
+    ratios = create_lengths(connection, view.ledger, [source for source, _ in sources])
     partials = []
     with step("deciding", trace.rows) as advance:
-        for part, pair in zip(trace.parts, sources, strict=True):
-            partials.append(compute(ready.connection, view.ledger, *pair))
-            advance(part.rows)
+        for rows, pair in zip(ready.rows_of_pairs(), sources, strict=True):
+            partials.append(compute(connection, view.ledger, *pair))
+            advance(rows)
+    found = details(connection, view.ledger, sources, step) if options.details else None
     if options.output is not None:
-        _write(ready.connection, view, sources, options.output, step)
-    segments = tuple(name for name in view.segments if name != CLUSTER)
+        _write(connection, view, sources, options.output, step)
     return Simulation(
-        view.policy, options, trace, ready.served, view.observed, segments, view.cluster, merge_partials(partials), catalog.version, catalog.digest
+        policy=view.policy, options=options, trace=trace, served=ready.served, observed=view.observed,
+        segments=tuple(name for name in view.segments if name not in (CLUSTER, DAY)), cluster=view.cluster, numbers=merge_partials(partials),
+        effects=view.ledger.effects, ratios=tuple(ratios), cache_check=_cache_check(connection, view.ledger, sources), outages=ready.outages,
+        details=found, prices=catalog.version, prices_digest=catalog.digest,
     )  # fmt: skip
+
+
+def _cache_check(
+    connection: duckdb.DuckDBPyConnection, ledger: Ledger, sources: Sequence[tuple[str, str]]
+) -> dict[str, int] | None:
+    """How far the model of the prompt cache is off on the recorded calls themselves."""
+    if ledger.effects.cache != caching.MODEL:
+        return None
+    ((source, _),) = sources
+    return caching.check(connection, ledger.costed(source), ledger.prices)
 
 
 def _write(connection: duckdb.DuckDBPyConnection, view: View, sources: Sequence[tuple[str, str]], target: Path, step: Step) -> None:

@@ -11,9 +11,10 @@ from policyroute.backends.sql import quoted
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import BoolType, EnumType, Policy
 from policyroute.replay.extraction import extracted, wanted
-from policyroute.replay.ledger import Ledger, Served
+from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.observe import ANSWER, Available, observe, wanted_content
-from policyroute.replay.options import CLUSTER, Options, SimulationError, Step
+from policyroute.replay.options import CLUSTER, DAY, Options, SimulationError, Step
+from policyroute.replay.served import Served
 from policyroute.replay.statistics import bag_sql
 from policyroute.replay.traces import Part, Trace
 
@@ -42,7 +43,14 @@ class View:
     """One policy's view of a trace: how its signals are read, by what the report is split, and its ledger."""
 
     def __init__(
-        self, policy: Policy, trace: Trace, options: Options, served: Served, baseline: str | Ledger, place: int = 0
+        self,
+        policy: Policy,
+        trace: Trace,
+        options: Options,
+        served: Served,
+        baseline: str | Ledger,
+        place: int = 0,
+        effects: Effects = PLAIN,
     ) -> None:
         self.policy = policy
         self.trace = trace
@@ -61,7 +69,7 @@ class View:
         self.segments = self._segments(columns, available)
         self.ledger = Ledger(
             policy, self.observed, served, baseline=baseline, place=place, segments=self.segments, columns=columns, estimated=self.estimated,
-            cold="cached_tokens" in columns, dated=not trace.relative_time, full=options.output is not None,
+            cold="cached_tokens" in columns, dated=not trace.relative_time, full=options.output is not None or options.details, effects=effects,
         )  # fmt: skip
 
     def _segments(self, columns: frozenset[str], available: Available) -> dict[str, str]:
@@ -73,6 +81,8 @@ class View:
                 known = ", ".join(f"`{column}`" for column in sorted(columns))
                 raise SimulationError(f"the trace has no column `{name}`", f"columns with values: {known}")
             found[name] = quoted(name)
+        if "ts" in columns and not self.trace.relative_time:
+            found[DAY] = "CAST(ts AS DATE)"
         if self.cluster is not None:
             found[CLUSTER] = bag_sql(_cluster_key(self.cluster))
         return found
