@@ -3,7 +3,8 @@
 For each call the state is that of its conversation at its model: the call before at the same model (failed calls leave nothing), how
 large its prompt was, and how long ago it was. If the call before is the same one in the replay as in the trace, and the model is
 the recorded one, nothing has changed and the recorded tokens stand. Otherwise the prefix is the smaller of both prompts while the provider keeps
-it (prices/caching.py), and nothing after that; where the model bills cache writes, the rest of the prompt is written.
+it (prices/caching.py), and nothing after that; where the model bills cache writes, the rest of the prompt is written. A recorded call that
+found nothing cached right after another shows that the prompt's beginning changed there: no model keeps a prefix across it.
 
 Conservative: conversations whose calls never used a cache get none, prefixes that several conversations share are not
 carried over, and a call without a conversation finds nothing cached at another model.
@@ -48,21 +49,24 @@ def cached(
     did not change too: what the check against the record needs.
     """
     used = " + ".join(f'coalesce("${part}", 0)' for part in PARTS)
-    before = "{{'row': \"$row\", 'ts': \"$ts\", 'size': {size}}}"
-    last = (
-        "last_value(CASE WHEN {size} > 0 THEN " + before + ' END IGNORE NULLS) OVER (PARTITION BY "$conversation", {model} '
-        'ORDER BY "$ts", "$input_tokens", "$row" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)'
-    )
-    recorded_size = '"$input_tokens"'
     whole = 'OVER (PARTITION BY "$conversation")'
-    state = (
+    order = 'ORDER BY "$ts", "$input_tokens", "$row" ROWS BETWEEN UNBOUNDED PRECEDING AND'
+    theirs = _last("{'row': \"$row\", 'ts': \"$ts\", 'size': \"$input_tokens\"}", old, '"$input_tokens"', order)
+    known = (
         f'SELECT *, max({used}) {whole} > 0 AS "$uses", max(coalesce("$cache_write_1h_tokens", 0)) {whole} > 0 AS "$hour", '
-        f'{last.format(size=size, model=new)} AS "$before", {last.format(size=recorded_size, model=old)}.row AS "$before_row" FROM ({relation})'
+        f'{theirs} AS "$theirs" FROM ({relation})'
     )
-    same = "FALSE" if all_rows else f'{new} = {old} AND s."$before".row IS NOT DISTINCT FROM s."$before_row"'
-    lifetime = f'CASE WHEN s."$hour" AND c.writes THEN {HOUR} ELSE c.lifetime END'
-    warm = f's."$conversation" IS NOT NULL AND s."$uses" AND s."$before" IS NOT NULL AND epoch_us(s."$ts") - epoch_us(s."$before".ts) <= {lifetime} * 1000000'
-    prefix = f'CASE WHEN {warm} THEN CASE WHEN s."$before".size < {size} THEN s."$before".size ELSE {size} END ELSE 0 END'
+    # A call that found nothing cached although the one before was just there: its prompt begins differently, at any model.
+    small = 'CASE WHEN k."$theirs".size < k."$input_tokens" THEN k."$theirs".size ELSE k."$input_tokens" END'
+    missed = f'k."$uses" AND {_fresh("k", "$theirs")} AND {small} >= c.minimum AND coalesce(k."$cached_tokens", 0) = 0'
+    reset = "FALSE" if all_rows else f"coalesce({missed}, FALSE)"
+    resets = f'SELECT k.*, {reset} AS "$reset" FROM ({known}) k LEFT JOIN {TABLE} c ON c.number = k.{old}'
+    heads = f'SELECT *, sum(CAST("$reset" AS INTEGER)) OVER (PARTITION BY "$conversation" {order} CURRENT ROW) AS "$head" FROM ({resets})'
+    mine = _last(f"{{'row': \"$row\", 'ts': \"$ts\", 'size': {size}, 'head': \"$head\"}}", new, size, order)
+    state = f'SELECT *, {mine} AS "$mine" FROM ({heads})'
+    same = "FALSE" if all_rows else f'{new} = {old} AND s."$mine".row IS NOT DISTINCT FROM s."$theirs".row'
+    warm = f's."$conversation" IS NOT NULL AND s."$uses" AND s."$mine".head = s."$head" AND {_fresh("s", "$mine")}'
+    prefix = f'CASE WHEN {warm} THEN CASE WHEN s."$mine".size < {size} THEN s."$mine".size ELSE {size} END ELSE 0 END'
     read = (
         f'SELECT s.*, {same} AS "$same", c.writes AS "$writes", {prefix} AS "$prefix", coalesce(c.minimum, 0) AS "$minimum", '
         f'coalesce(c.step, 1) AS "$step" FROM ({state}) s LEFT JOIN {TABLE} c ON c.number = {new}'
@@ -78,6 +82,17 @@ def cached(
         f'CASE WHEN "$same" THEN "${PARTS[2]}" WHEN "$hour" THEN "$written" ELSE 0 END AS "$new_{PARTS[2]}"',
     ]
     return f"SELECT *, {', '.join(columns)} FROM ({writes})"
+
+
+def _last(value: str, model: str, size: str, order: str) -> str:
+    """The call before at the same model in the same conversation; calls that failed have no size."""
+    return f'last_value(CASE WHEN {size} > 0 THEN {value} END IGNORE NULLS) OVER (PARTITION BY "$conversation", {model} {order} 1 PRECEDING)'
+
+
+def _fresh(alias: str, before: str) -> str:
+    """Whether the call `before` is recent enough for its prompt to be kept by the rule `c`; NULL where there is none."""
+    lifetime = f'CASE WHEN {alias}."$hour" AND c.writes THEN {HOUR} ELSE c.lifetime END'
+    return f'epoch_us({alias}."$ts") - epoch_us({alias}."{before}".ts) <= {lifetime} * 1000000'
 
 
 def check(connection: duckdb.DuckDBPyConnection, relation: str, prices: Any) -> dict[str, int] | None:

@@ -128,6 +128,11 @@ class Ledger:
             return failures.answered(self.query, rows, self.numbers)
         return f'SELECT *, "$decided" AS "$new" FROM ({rows})'
 
+    def recorded(self, source: str) -> str:
+        """Each row with "$old", the recorded model, and the slot of its price: what a check against the record needs."""
+        slot = self._slot('"$old"', '"$input_tokens"')
+        return f'SELECT *, {slot} AS "$old_slot" FROM ({self._with_old(source, "")})'
+
     def used(self, source: str, baseline_source: str = "") -> str:
         """Each row with the usage of the model that answers: its tokens, and what of them its cache serves."""
         rows = self.compared(source, baseline_source)

@@ -177,6 +177,8 @@ def _declared(signal: Signal, available: Available) -> Observed:
     places = (*own, *signal.places)
     found = _places(places, available)
     if not found:
+        if isinstance(signal.type, KeyType):
+            return Observed(signal.name, "''", "not in the trace: no request has one", False)
         named = ", ".join(f"`{place.name}`" for place in places if place.kind == "column")
         return Observed(signal.name, f"CAST(NULL AS {_sql_type(signal)})", f"not in the trace: it has no column {named}", True)
     raw = found[0][0] if len(found) == 1 else f"coalesce({', '.join(f'CAST({sql} AS VARCHAR)' for sql, _ in found)})"

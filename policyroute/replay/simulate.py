@@ -96,7 +96,7 @@ def _cache_check(
     if ledger.effects.cache != caching.MODEL:
         return None
     ((source, _),) = sources
-    return caching.check(connection, ledger.costed(source), ledger.prices)
+    return caching.check(connection, ledger.recorded(source), ledger.prices)
 
 
 def _write(connection: duckdb.DuckDBPyConnection, view: View, sources: Sequence[tuple[str, str]], target: Path, step: Step) -> None:
