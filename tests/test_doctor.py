@@ -243,7 +243,7 @@ def test_the_command_prints_both_forms() -> None:
         (["none.csv"], "there is no such file"),
         (["t.csv", "--map", "input_tokens=nothing"], "there is no field `nothing`"),
         (["t.csv", "--prices", "none.json"], "none.json"),
-        (["t.csv", "--format", "excel"], "there is no format `excel`"),
+        (["t.csv", "--trace-format", "excel"], "there is no format `excel`"),
     ],
 )
 def test_what_can_not_be_examined_is_an_error_with_a_remedy(

@@ -171,7 +171,7 @@ BAD: list[tuple[str, bytes, str, str]] = [
     ),
     ("twice.csv", b"prompt_tokens,Prompt_Tokens\n1,2\n", "twice", "rename"),
     ("ragged.csv", b"prompt_tokens,b\n1,2\n1,2,3\n", "3 fields where the header has 2", "quote"),
-    ("header.csv", b"prompt_tokens,model\n", "holds no calls", "--format"),
+    ("header.csv", b"prompt_tokens,model\n", "holds no calls", "--trace-format"),
     ("latin.csv", "prompt_tokens,größe\n".encode("latin-1"), "is not UTF-8", "convert"),
     ("picture.bin", b"\x89PNG\0\0\0\0", "is neither Parquet", "export"),
     ("packed.jsonl.zst", b"\x28\xb5\x2f\xfd\0\0\0\0", "zstd", "decompress"),
@@ -215,7 +215,7 @@ def test_bad_paths_options_and_mixtures(opened: Open, tmp_path: Path) -> None:
         ((tmp_path / "empty",), {}, "folder holds no trace", ".parquet"),
         ((), {}, "no trace was named", "name files"),
         ((tmp_path / "a.csv",), {"format": "exel"}, "no format `exel`", "canonical"),
-        ((tmp_path,), {}, "2 formats", "--format: table, azure"),
+        ((tmp_path,), {}, "2 formats", "--trace-format: table, azure"),
         (
             (tmp_path / "a.csv",),
             {"mapping": {"output_tokens": "promt_tokens"}},

@@ -20,6 +20,8 @@ COMMANDS = {
     "fmt": "Format policies",
     "test": "Run the tests that policies hold",
     "simulate": "Replay a trace under a policy: what it would have cost",
+    "diff": "Compare two policies: what moves on a trace, what that costs, whom it affects",
+    "sample": "Draw requests for a human to score, stratum by stratum",
     "doctor": "Say what a trace can and cannot carry",
     "import": "Turn a trace of any known shape into a canonical parquet file",
     "explain": "Explain a diagnostic's code",

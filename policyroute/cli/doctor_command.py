@@ -20,7 +20,7 @@ from policyroute.replay.traces import TraceError
 @click.command(name="doctor")
 @click.argument("traces", nargs=-1, required=True)
 @click.option("--policy", "policy_file", metavar="FILE", help="Say it for a policy's signals, word sets and models too.")
-@click.option("--format", "format_", metavar="NAME", help="The trace's format, where it should not be detected.")
+@click.option("--trace-format", "format_", metavar="NAME", help="The trace's format, where it should not be detected.")
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read a canonical column from a field of the trace.")
 @click.option("--incumbent", metavar="MODEL", help="The model that served a trace which names none.")
 @click.option(

@@ -22,7 +22,7 @@ from policyroute.replay.traces import TraceError, open_trace, write_canonical
     metavar="FILE",
     help="The parquet file to write.",
 )
-@click.option("--format", "format_", metavar="NAME", help="The trace's format, where it should not be detected.")
+@click.option("--trace-format", "format_", metavar="NAME", help="The trace's format, where it should not be detected.")
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read a canonical column from a field of the trace.")
 @click.option("--incumbent", metavar="MODEL", help="The model that served a trace which names none.")
 def command(traces: tuple[str, ...], output: Path, format_: str | None, mapping: tuple[str, ...], incumbent: str | None) -> None:

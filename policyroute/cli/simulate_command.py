@@ -4,104 +4,185 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from policyroute.cli.common import CannotRun, assumed, config, loaded, one_policy, pairs, priced
-from policyroute.language.policy import Policy
-from policyroute.prices.catalog import Catalog, load_catalog
-from policyroute.prices.library import cache_folder
-from policyroute.prices.litellm import PriceFileError
+from policyroute.cli.common import CannotRun, assumed, loaded, one_policy, priced
+from policyroute.cli.trace_options import (
+    catalog_of,
+    machine_options,
+    mapping_options,
+    output_console,
+    price_option,
+    progress,
+    reading,
+    replay_options,
+    replaying,
+    settings,
+)
+from policyroute.language.policy import Gate, Policy
+from policyroute.prices.catalog import Catalog
+from policyroute.render.audit import audit
 from policyroute.render.simulation import simulation as render
-from policyroute.replay.options import Options, SimulationError
+from policyroute.replay.audit_scores import judged, read_scores
+from policyroute.replay.gate_sums import chosen_gates, gate_baseline, gate_traces
+from policyroute.replay.gates import exit_code
+from policyroute.replay.lengths import HELD, MODES, PAIRED
+from policyroute.replay.options import Options
 from policyroute.replay.report import result
 from policyroute.replay.simulate import simulate
-from policyroute.replay.traces import TraceError
+from policyroute.replay.traces.importers import IMPORTERS
+
+FORMATS = ("text", "markdown", "json")
+Json = dict[str, Any]
 
 
 @click.command(name="simulate")
-@click.argument("traces", nargs=-1, required=True)
+@click.argument("traces", nargs=-1)
 @click.option(
-    "--policy", "policy_file", metavar="FILE", help="The policy; default: the configured one, or the only one in policies/."
+    "--policy",
+    "policies",
+    metavar="FILE",
+    multiple=True,
+    help="The policy; default: the configured one, or the only one in policies/. Several stand side by side.",
+)
+@click.option(
+    "--set",
+    "changes",
+    metavar="TUNABLE=N[,N...]",
+    multiple=True,
+    help="Replay with other values of a tunable; several values stand side by side.",
 )
 @click.option(
     "--baseline",
-    default="recorded",
+    default=None,
     metavar="WHAT",
     help="recorded, requested, a model of the policy, or another .route file.  [default: recorded]",
 )
 @click.option(
-    "--assume", multiple=True, metavar="SIGNAL=VALUE", help="What holds where the trace doesn't tell a signal; it is reported."
+    "--gate",
+    metavar="NAME",
+    help="Judge a gate of the policy (or `all`): exit code 1 where it fails, 3 where the data don't tell. Without TRACES it names the trace.",
+)
+@replay_options
+@click.option(
+    "--lengths",
+    metavar="HOW",
+    help="Other models' answer lengths: held, modelled, paired, or a CSV file of ratios.  [default: held; paired with --outcomes]",
 )
 @click.option(
-    "--without",
-    default="",
-    metavar="KINDS",
-    help="Replay as if the policy had none of these, by comma: sticky, quota, budget, escalate.",
+    "--cache",
+    "prompt_cache",
+    type=click.Choice(["held", "model", "off"]),
+    help="Other models' prompt cache.  [default: model where the trace tells enough, else held]",
 )
-@click.option("--by", multiple=True, metavar="COLUMN", help="Split the report by a column of the trace too.")
+@click.option("--ignore-failures", is_flag=True, help="Don't replay the recorded outages of providers.")
 @click.option(
-    "--cluster",
-    metavar="COLUMN",
-    help="What intervals draw: user, conversation, day or a column.  [default: the first that the trace has]",
-)
-@click.option("--format", "format_", metavar="NAME", help="The trace's format, where it should not be detected.")
-@click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read a canonical column from a field of the trace.")
-@click.option("--incumbent", metavar="MODEL", help="The model that served a trace which names none.")
-@click.option(
-    "--prices",
-    "price_file",
+    "--outcomes",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A LiteLLM price map that goes before the price library.",
+    help="What several models answered to the same requests: cost against quality.",
+)
+@click.option("--outcomes-format", metavar="NAME", help="The format of that file, where it should not be detected.")
+@click.option(
+    "--outcome",
+    "feedback",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column of outcomes of the logged calls, estimated for the policy from propensities.",
 )
 @click.option(
-    "--signals-cache",
-    default="on",
-    metavar="FOLDER",
-    help="Where extracted signals are kept: a folder, or `off`.  [default: the user's cache]",
+    "--scores",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="SHEET",
+    help="A scored sheet of `policyroute sample`: how often each tier was right.",
 )
+@click.option("--scores-of-any-policy", is_flag=True, help="Take scores that were drawn under another policy.")
+@click.option("--trace-format", metavar="NAME", help="The trace's format, where it should not be detected.")
+@mapping_options
+@price_option
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write one row per request as parquet."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-@click.option("--threads", type=click.IntRange(1), help="Threads to use.  [default: all]")
-@click.option("--memory", metavar="SIZE", help="Memory that DuckDB may use, such as 400MB.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the whole report as one HTML file."
+)
+@click.option(
+    "--format", "format_", default="text", metavar="NAME", help="text, markdown (for a pull request) or json.  [default: text]"
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as `--format json`.")
+@click.option("--details", is_flag=True, help="Print all that the report holds.")
+@click.option("--with-text", is_flag=True, help="Add the last user message to the examples.")
+@machine_options
 def command(
-    traces: tuple[str, ...], policy_file: str | None, baseline: str, assume: tuple[str, ...], without: str, by: tuple[str, ...], cluster: str | None,
-    format_: str | None, mapping: tuple[str, ...], incumbent: str | None, price_file: Path | None, signals_cache: str,
-    output: Path | None, as_json: bool, threads: int | None, memory: str | None,
+    traces: tuple[str, ...], policies: tuple[str, ...], changes: tuple[str, ...], baseline: str | None, gate: str | None, assume: tuple[str, ...], without: str,
+    by: tuple[str, ...], cluster: str | None, lengths: str | None, prompt_cache: str | None, ignore_failures: bool, outcomes: Path | None,
+    outcomes_format: str | None, feedback: tuple[str, ...], scores: Path | None, scores_of_any_policy: bool, trace_format: str | None, mapping: tuple[str, ...], incumbent: str | None,
+    price_file: Path | None, output: Path | None, html: Path | None, format_: str, as_json: bool, details: bool, with_text: bool, signals_cache: str,
+    threads: int | None, memory: str | None,
 ) -> None:  # fmt: skip
-    """Replay TRACES under a policy: what they would have cost, by which rule, for whom.
+    """Replay TRACES under a policy: what they would have cost, by which rule, for whom, how sure that is.
 
     TRACES are files, folders or globs: parquet, JSONL, CSV, `duckdb:FILE/TABLE`, or any format that is detected.
     """
-    try:
-        catalog = load_catalog(price_file)
-    except PriceFileError as error:
-        raise CannotRun(str(error), error.help) from None
-    policy = priced(loaded(one_policy(policy_file)), catalog)
-    named, other = _baseline(policy, baseline, catalog)
-    options = Options(
-        baseline=named, baseline_policy=other, assume=assumed(policy, assume), without=[kind.strip() for kind in without.split(",") if kind.strip()],
-        by=by, cluster=cluster, format=format_, mapping=pairs(mapping, "--map"), incumbent=incumbent, output=output, threads=threads, memory=memory,
-        cache=_cache(signals_cache),
-    )  # fmt: skip
-    try:
-        found = result(simulate(policy, list(traces), catalog, options, progress))
-    except TraceError as error:
-        raise CannotRun(str(error), error.help) from None
-    except SimulationError as error:
-        raise CannotRun(error.message, error.help) from None
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    render(found, Console(highlight=False, emoji=False, soft_wrap=False, width=None if sys.stdout.isatty() else 140))
+    format_ = "json" if as_json else format_
+    _check_format(format_)
+    catalog = catalog_of(price_file)
+    file = one_policy(policies[0] if policies else None)
+    policy = priced(loaded(file), catalog)
+    with replaying():
+        gates = chosen_gates(policy, gate) if gate else ()
+        paths = list(traces) or _gate_traces(gates, file)
+        named, other = _baseline(policy, baseline or _gate_baseline(gates, policy), catalog)
+        full = details or html is not None or format_ != "text"
+        options = Options(
+            baseline=named, baseline_policy=other, assume=assumed(policy, assume), format=trace_format, output=output, gates=gates, feedback=feedback,
+            lengths=_lengths(lengths, outcomes), outcomes=outcomes, outcomes_format=outcomes_format, prompt_cache=prompt_cache,
+            failures=not ignore_failures, details=full, with_text=with_text, **reading(mapping, incumbent),
+            **settings(without, by, cluster, signals_cache, threads, memory),
+        )  # fmt: skip
+        sheet = read_scores(scores) if scores else None
+        found = result(simulate(policy, paths, catalog, options, progress))
+        if sheet is not None:
+            found["scores"] = judged(sheet, digest=policy.digest, watched=policy.order[:1], any_policy=scores_of_any_policy)
+    if html is not None:
+        _write_html(found, html)
+    _print(found, format_, details)
+    sys.exit(exit_code(found["gates"]))
+
+
+def _check_format(format_: str) -> None:
+    if format_ not in FORMATS:
+        told = f"`--trace-format {format_}` says how the trace is read" if format_ in IMPORTERS else ", ".join(FORMATS)
+        raise CannotRun(f"`{format_}` is no format of the output", told)
+
+
+def _lengths(asked: str | None, outcomes: Path | None) -> str | Path:
+    if asked is None:
+        return PAIRED if outcomes is not None else HELD
+    if asked in MODES:
+        return asked
+    if not Path(asked).is_file():
+        raise CannotRun(
+            f"`{asked}` is neither a way to reckon lengths nor a file",
+            f"`--lengths` takes {', '.join(MODES)}, or a CSV file of ratios",
+        )
+    return Path(asked)
+
+
+def _gate_traces(gates: Sequence[Gate], file: Path) -> list[str | Path]:
+    if not gates:
+        raise CannotRun("there is no trace to replay", "policyroute simulate TRACE...; `policyroute import` lists the formats")
+    if len({(each.traces, each.baseline) for each in gates}) > 1:
+        raise CannotRun("the gates are judged on different traces or baselines", "name one: `--gate NAME`")
+    return gate_traces(gates[0], file)
+
+
+def _gate_baseline(gates: Sequence[Gate], policy: Policy) -> str:
+    return gate_baseline(gates[0], policy) if gates else "recorded"
 
 
 def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Policy | None]:
@@ -114,23 +195,30 @@ def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Pol
     )
 
 
-def _cache(value: str) -> Path | None:
-    found = config()
-    asked = found.values.get("signals-cache", "on") if value == "on" else value
-    if asked in ("off", False):
-        return None
-    if asked in ("on", True):
-        return cache_folder() / "signals"
-    if not isinstance(asked, str):
-        raise CannotRun("`signals-cache` in the configuration names no folder", 'write `signals-cache = "FOLDER"` or `"off"`')
-    return Path(value) if asked == value else found.folder / asked
+def _write_html(found: Json, target: Path) -> None:
+    from policyroute.render.html import ReportExtraError, page  # the charts' packages are an extra
+
+    try:
+        written = page(found)
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_text(written, "utf-8")
+        partial.replace(target)
+    except ReportExtraError as error:
+        raise CannotRun(str(error), error.help) from None
+    except OSError as error:
+        raise CannotRun(
+            f"`{target}` can't be written: {error.strerror or error}", "check the folder and the space on its disk"
+        ) from None
 
 
-@contextmanager
-def progress(what: str, rows: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where stderr is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn(f"{what:<11}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=rows)
-        yield lambda done: bar.advance(task, done)
+def _print(found: Json, format_: str, details: bool) -> None:
+    if format_ == "json":
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    elif format_ == "markdown":
+        from policyroute.render.markdown import document
+
+        click.echo(document(found), nl=False)
+    else:
+        render(found, output_console(), details=details)
+        if "scores" in found:
+            audit(found["scores"], output_console())

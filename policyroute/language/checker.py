@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import zoneinfo
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from policyroute.language import syntax
-from policyroute.language.claims import Claims
+from policyroute.language.claims import Claims, gate_construct
 from policyroute.language.declarations import (
     Targets,
     builtin_signals,
@@ -21,6 +21,7 @@ from policyroute.language.declarations import (
     declare_signal,
     declare_tunable,
     declare_words,
+    unknown_tunables,
     with_mentioned,
 )  # fmt: skip
 from policyroute.language.diagnostics import Diagnostic, Label
@@ -63,17 +64,18 @@ class Unit:
     phrases: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def check(main: Unit, used: Sequence[Unit] = ()) -> tuple[Policy, list[Diagnostic]]:
-    """The policy of `main` with the declarations of the `used` files, and every error found.
+def check(main: Unit, used: Sequence[Unit] = (), values: Mapping[str, int] | None = None) -> tuple[Policy, list[Diagnostic]]:
+    """The policy of `main` with the declarations of the `used` files, and every error found; `values` replace tunables' own.
 
     With errors the policy is what could be understood; it must not be used to decide.
     """
-    checker = _Checker(main, used)
+    checker = _Checker(main, used, values or {})
     return checker.policy(), checker.scope.diagnostics
 
 
 class _Checker:
-    def __init__(self, main: Unit, used: Sequence[Unit]) -> None:
+    def __init__(self, main: Unit, used: Sequence[Unit], values: Mapping[str, int]) -> None:
+        self.values = values
         self.scope = Scope(signals=builtin_signals())
         self.targets = Targets(self.scope)
         self.main = main
@@ -107,7 +109,7 @@ class _Checker:
         claims = Claims(self.scope, self.targets, rules, {construct.title: construct for construct in constructs})
         tests = tuple(claims.test(node) for node in self._named(syntax.Test, "test"))
         constructs += [claims.guarantee(node) for node in self._named(syntax.Guarantee, "guarantee")]
-        constructs += [claims.gate(node) for node in self._named(syntax.Gate, "gate")]
+        gates = {node: claims.gate(node) for node in self._named(syntax.Gate, "gate")}
         forbids = tuple(self._forbid(node) for node in self.own(syntax.Forbid))
         zone = self._zone()
         parts: dict[str, Any] = dict(
@@ -115,9 +117,9 @@ class _Checker:
             texts=self.scope.texts, tunables=self.scope.tunables, models=self.targets.models, tiers=self.targets.tiers,
             order=self.targets.order, forbids=forbids, rules=rules, explore=self._explore(explore), constructs=tuple(constructs),
         )  # fmt: skip
-        return Policy(
-            **parts, doc=header.doc if header else "", tests=tests, digest=hashlib.sha256(canonical(parts).encode()).hexdigest()
-        )
+        covered = {**parts, "constructs": (*constructs, *map(gate_construct, gates))}
+        digest = hashlib.sha256(canonical(covered).encode()).hexdigest()
+        return Policy(**parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()))
 
     def _head(self) -> syntax.Header | None:
         start = Span(0, 0, 0)
@@ -219,7 +221,8 @@ class _Checker:
         for classifier in self.every(syntax.Classifier):
             self.scope.signals[classifier.name.value] = classifier_signal(classifier)
         for tunable in self.every(syntax.Tunable):
-            declare_tunable(self.scope, tunable)
+            declare_tunable(self.scope, tunable, self.values.get(tunable.name.value))
+        unknown_tunables(self.scope, self.values, next((node.name.span for node in self.own(syntax.Header)), Span(0, 0, 0)))
         for model in self.every(syntax.Model):
             self.targets.declare_model(model)
         self.targets.below = frozenset(tier.name.value for tier in self.every(syntax.Tier)) - self.targets.models.keys()

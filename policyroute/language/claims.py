@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 from policyroute.language import syntax
 from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.effects import SHARES, canonical
 from policyroute.language.expressions import ExpressionChecker, Scope
+from policyroute.language.leaves import MILLISECONDS
 from policyroute.language.policy import (
     ANY_OTHER,
     NONE,
@@ -17,9 +20,11 @@ from policyroute.language.policy import (
     Construct,
     EnumType,
     Expect,
+    Gate,
     Given,
     IntType,
     KeyType,
+    Requirement,
     Rule,
     Test,
     TextType,
@@ -169,14 +174,14 @@ class Claims:
             ExpressionChecker(self.scope).condition(node.condition)
         return Construct("guarantee", f"guarantee {node.name.value}", canonical(node), node.name.span)
 
-    def gate(self, node: syntax.Gate) -> Construct:
+    def gate(self, node: syntax.Gate) -> Gate:
         if node.baseline.value not in ("recorded", "requested"):
             self.targets.expand((node.baseline,), requested=False)
-        for requirement in node.requirements:
-            self._requirement(requirement)
-        return Construct("gate", f"gate {node.name.value}", canonical(node), node.name.span)
+        found = [self._requirement(requirement) for requirement in node.requirements]
+        requirements = tuple(requirement for requirement in found if requirement is not None)
+        return Gate(node.name.value, node.trace.value, node.baseline.value, requirements, node.name.span)
 
-    def _requirement(self, node: syntax.Requirement) -> None:
+    def _requirement(self, node: syntax.Requirement) -> Requirement | None:
         metric = node.metric.value
         if metric not in METRICS:
             self.scope.report(
@@ -185,7 +190,7 @@ class Claims:
                 node.metric.span,
                 did_you_mean(metric, METRICS) or f"metrics are {', '.join(f'`{m}`' for m in METRICS)}",
             )
-            return
+            return None
         units, argument = METRICS[metric]
         if bool(node.argument) != bool(argument):
             help_ = f"write `{metric}(NAME)` with the name of {argument}" if argument else f"write `{metric}` alone"
@@ -195,7 +200,7 @@ class Claims:
                 node.metric.span,
                 help_,
             )
-            return
+            return None
         if node.argument and node.argument.value not in [rule.name for rule in self.rules]:
             self.targets.expand((node.argument,), requested=False)
         if node.confidence is not None and not 0 < node.confidence.value < SHARES:
@@ -208,12 +213,40 @@ class Claims:
                 node.bound.span,
                 f"compare it with {_example(units)}",
             )
+            return None
+        return _required(node)
+
+
+def gate_construct(node: syntax.Gate) -> Construct:
+    """What the policy's digest covers of a gate."""
+    return Construct("gate", f"gate {node.name.value}", canonical(node), node.name.span)
+
+
+def _required(node: syntax.Requirement) -> Requirement:
+    bound, argument = node.bound.value, node.argument.value if node.argument else ""
+    asked = f"({argument})" if argument else ""
+    confidence = node.confidence.value if node.confidence else None
+    at = "" if confidence is None else f" at {format((Decimal(confidence) / 100).normalize(), 'f')}%"
+    number, unit = _quantity(bound)
+    relation: Any = node.relation
+    text = f"{node.metric.value}{asked} {node.relation} {bound}{at}"
+    return Requirement(node.metric.value, argument, relation, number, unit, confidence, text, node.metric.span)
+
+
+def _quantity(bound: str) -> tuple[Decimal, Any]:
+    """A bound as a number of percent, dollars or milliseconds, and which of them."""
+    if bound.endswith("%"):
+        return Decimal(bound[:-1]), "%"
+    if bound.startswith("$"):
+        return Decimal(bound[1:].replace("_", "")), "$"
+    digits = bound.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return Decimal(digits) * MILLISECONDS[bound[len(digits) :]], "ms"
 
 
 def _unit(bound: str) -> str:
     if bound.endswith("%"):
         return "%"
-    return "$" if bound.startswith("$") else "time"
+    return "$" if bound.startswith("$") else "time" if bound[-1].isalpha() and bound[-1] not in "kM" else "number"
 
 
 def _example(units: str) -> str:

@@ -5,7 +5,7 @@ Each function reads one kind of declaration into the scope or the catalog, and r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -199,8 +199,8 @@ def _pattern_problem(source: str) -> tuple[str, str]:
     return "", ""
 
 
-def declare_tunable(scope: Scope, node: syntax.Tunable) -> None:
-    """A threshold with its range."""
+def declare_tunable(scope: Scope, node: syntax.Tunable, given: int | None = None) -> None:
+    """A threshold with its range; `given` stands in place of the written value."""
     type_ = int_range(scope, node.range)
     if type_ is None:
         type_ = IntType(node.value.value, node.value.value)
@@ -208,7 +208,20 @@ def declare_tunable(scope: Scope, node: syntax.Tunable) -> None:
         scope.report(
             "bad-range", f"the value lies outside {type_.low} to {type_.high}", node.value.span, "choose one inside the range"
         )
-    scope.tunables[node.name.value] = Tunable(node.name.value, type_, node.value.value, node.name.span)
+    value = node.value.value if given is None else given
+    if given is not None and not type_.low <= given <= type_.high:
+        message = f"`{node.name.value}` can't be {given}: its range is {type_.low} to {type_.high}"
+        scope.report("bad-range", message, node.name.span, "give a value inside the range, or widen it")
+    scope.tunables[node.name.value] = Tunable(node.name.value, type_, value, node.name.span)
+
+
+def unknown_tunables(scope: Scope, given: Iterable[str], place: Span) -> None:
+    """Report values that are given for tunables which no file declares."""
+    for name in given:
+        if name not in scope.tunables:
+            known = ", ".join(f"`{each}`" for each in scope.tunables)
+            help_ = did_you_mean(name, scope.tunables) or (f"tunables are {known}" if known else "declare one: `tunable short : int 50..2k = 500`")
+            scope.report("unknown-name", f"no tunable is named `{name}`", place, help_)
 
 
 # -- models, tiers -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from policyroute.language.syntax import Expression, Leaf
 PICODOLLARS_PER_TOKEN = 10**6  # of one dollar per million tokens
 PICODOLLARS = 10**12  # of one dollar
 SHARES = 10_000  # parts of one whole
-_UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+MILLISECONDS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 LARGEST = 10**15
 DEEPEST = 100  # levels of a condition; far below what Python and DuckDB can nest
 
@@ -78,7 +78,7 @@ class Leaves(Transformer[Token, Any]):
 
     def milliseconds(self, token: Token) -> Leaf[int]:
         digits = token.rstrip("abcdefghijklmnopqrstuvwxyz")
-        value = Decimal(digits) * _UNITS[token[len(digits) :]]
+        value = Decimal(digits) * MILLISECONDS[token[len(digits) :]]
         return self._exact(token, value, "a whole number", "")
 
     def day(self, token: Token) -> Leaf[date]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from policyroute.language import syntax
@@ -48,24 +48,33 @@ def read_text(path: Path) -> str:
         raise ValueError(f"it is not UTF-8 (byte {error.start})") from None
 
 
-def check_file(path: Path, read: Reader = read_text, *, library: bool = False) -> Checked:
+def check_file(
+    path: Path, read: Reader = read_text, *, library: bool = False, tunables: Mapping[str, int] | None = None
+) -> Checked:
     """Read and check the policy in `path` with the files that it uses.
 
     With `library`, a file that holds declarations only, for others to `use`, needs neither `policy` nor `otherwise`.
+    `tunables` are values in place of the written ones; the digest is that of the changed policy. One that is not declared, or a
+    value outside its range, is a diagnostic.
 
     Raises OSError or ValueError where `path` itself can't be read; a used file that can't be is a diagnostic.
     """
-    return _Loader(path.parent, read).load(Source(path.as_posix(), read(path)), path, library)
+    return _Loader(path.parent, read).load(Source(path.as_posix(), read(path)), path, library, tunables)
 
 
-def check_text(text: str, name: str = "policy.route", folder: Path = Path(), read: Reader = read_text) -> Checked:
-    """Check a policy given as text; `folder` is where the files that it uses are looked for."""
-    return _Loader(folder, read).load(Source(name, text), folder / name)
+def check_text(
+    text: str, name: str = "policy.route", folder: Path = Path(), read: Reader = read_text, *, tunables: Mapping[str, int] | None = None
+) -> Checked:
+    """Check a policy given as text; `folder` is where the files that it uses are looked for, `tunables` as for `check_file`."""
+    return _Loader(folder, read).load(Source(name, text), folder / name, tunables=tunables)
 
 
-def load(path: str | Path) -> Policy:
-    """The policy in the file `path`. Raises `PolicyError` with every diagnostic where it has errors."""
-    checked = check_file(Path(path))
+def load(path: str | Path, *, tunables: Mapping[str, int] | None = None) -> Policy:
+    """The policy in the file `path`, with `tunables` in place of its own values.
+
+    Raises `PolicyError` with every diagnostic where it has errors.
+    """
+    checked = check_file(Path(path), tunables=tunables)
     if checked.failed:
         raise PolicyError(checked.diagnostics, checked.sources)
     return checked.policy
@@ -81,9 +90,9 @@ class _Loader:
         self.done: set[Path] = set()
         self.unread = False  # whether a used file is missing
 
-    def load(self, source: Source, path: Path, library: bool = False) -> Checked:
+    def load(self, source: Source, path: Path, library: bool = False, tunables: Mapping[str, int] | None = None) -> Checked:
         main = self._unit(source, path, (_identity(path),))
-        policy, diagnostics = check(main, self.units)
+        policy, diagnostics = check(main, self.units, tunables)
         uncertain: tuple[str, ...] = ()
         if self.unread or any(found.code in _UNREAD for found in self.diagnostics):
             uncertain = _MISSES_A_PART

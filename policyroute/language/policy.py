@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from typing import Literal as OneOf
 
 from policyroute.language.source import Span
@@ -307,6 +308,35 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """One line of a gate: `require share(premium) <= 15% at 95%`.
+
+    `bound` is an exact number of percent (`unit` "%"), dollars ("$") or milliseconds ("ms"). `confidence` is in parts of ten
+    thousand, None where the value itself is compared. `text` is the line in the formatter's layout, without `require`.
+    """
+
+    metric: str
+    argument: str
+    relation: OneOf["<", "<=", "==", "!=", ">=", ">"]
+    bound: Decimal
+    unit: OneOf["%", "$", "ms"]
+    confidence: int | None
+    text: str
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a replay of `traces` (a file, folder or glob) against `baseline` has to show before a policy is released."""
+
+    name: str
+    traces: str
+    baseline: str
+    requirements: tuple[Requirement, ...]
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
 class Construct:
     """A checked declaration whose effect this version doesn't compute yet: named wherever it would matter.
 
@@ -339,3 +369,4 @@ class Policy:
     tests: tuple[Test, ...]
     constructs: tuple[Construct, ...]
     digest: str
+    gates: tuple[Gate, ...] = ()

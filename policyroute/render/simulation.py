@@ -1,231 +1,218 @@
-"""A simulation's result for a terminal. Every figure is taken from the result; nothing is computed but bars.
+"""A simulation's result for a terminal, on about 40 lines; `details` prints all of it.
 
-Names come from traces and policies, and may hold what rich takes for markup: they are escaped wherever they are printed.
+Every figure is taken from the result; nothing is computed but bars. Names come from traces and policies, and may hold what
+rich takes for markup: they are escaped wherever they are printed. A key that a result lacks leaves its lines out.
 """
 
 from __future__ import annotations
-
-from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-Json = dict[str, Any]
-BAR = 12
-MOST_RULES, MOST_FLOWS, MOST_MEMBERS = 40, 8, 4
-SHOWN_CLASSES = {
-    "exact": "priced exactly", "fallback": "priced by fallback", "unpriceable": "unpriceable", "unroutable": "unroutable",
-    "refused": "refused by a rule", "not replayable": "not replayable",
-}  # fmt: skip
+from policyroute.render import sentences as say
+from policyroute.render.gates import COLOURS, MARKS, measured
+from policyroute.render.sentences import Json, count
+from policyroute.render.sentences import bar as bar
+from policyroute.render.sentences import share as share
+from policyroute.render.sentences import usd as usd
+from policyroute.render.simulation_details import everything
+
+MOST_RULES, MOST_FLOWS, MOST_MEMBERS, MOST_SEGMENTS = 12, 4, 2, 5
+ROOM = 110  # columns of a terminal below which a rule's bill is left to --details
+TARGET, SHORT_TARGET = 44, 14  # characters of a rule's target
+SAVING_COLOURS = {"saved": "green", "dearer": "red", "no difference": "yellow"}
 
 
-def simulation(result: Json, console: Console) -> None:
-    """Print the whole result."""
-    _headline(result, console)
+def simulation(result: Json, console: Console, details: bool = False) -> None:
+    """Print the result: the story in about 40 lines, or everything."""
+    head(result, console)
+    if details:
+        everything(result, console)
+    else:
+        _accounting(result, console)
+        _rules(result, console)
+        _flows(result, console)
+        _segments(result, console)
+        _comparison(result, console)
+        _risk(result, console)
+        _quality(result, console)
+        _gates(result, console)
+        warnings(result, console)
+        _checked(result, console)
+    console.print(f"[dim]{escape(say.foot(result))}[/]", highlight=False, soft_wrap=True)
+
+
+# -- the headline --------------------------------------------------------------------------------------------------
+
+
+def head(result: Json, console: Console) -> None:
+    """What was replayed and what came out, with its interval and its break-even."""
+    console.print(Text.assemble((str(result["policy"]), "bold"), f" over {say.scope(result)}"))
     console.print()
-    _accounting(result, console)
-    _rules(result, console)
-    _flows(result, console)
-    _segments(result, console)
-    _signals(result, console)
-    _self_test(result, console)
-    _foot(result, console)
-
-
-def usd(amount: str, *, signed: bool = False) -> str:
-    """Dollars for reading: cents, or three significant digits below a dollar."""
-    value = Decimal(amount)
-    places = Decimal("0.01")
-    if value and abs(value) < 1:
-        places = Decimal(1).scaleb(max(value.adjusted() - 2, -12))
-    rounded = value.quantize(places, ROUND_HALF_EVEN)
-    sign = "-" if rounded < 0 else "+" if signed and rounded > 0 else ""
-    return f"{sign}${abs(rounded):,}"
-
-
-def share(percent: str | None) -> str:
-    """A share in percent, or a dash where there is nothing to take it of."""
-    return "-" if percent is None else f"{percent} %"
-
-
-def bar(percent: str | None) -> str:
-    """A share as a bar."""
-    filled = 0 if percent is None else max(0, min(BAR, round(Decimal(percent) * BAR / 100)))
-    return "█" * filled + "░" * (BAR - filled)
-
-
-def _table(*columns: str, title: str, left: int = 1) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if number < left else "right", no_wrap=number >= left, overflow="fold")
-    return table
-
-
-def _headline(result: Json, console: Console) -> None:
-    trace, head = result["trace"], result["headline"]
-    window = f", {trace['window'][0][:10]} to {trace['window'][1][:10]}" if trace["window"] else ", times without a date"
-    files = ", ".join(trace["files"][:3]) + (f" and {len(trace['files']) - 3} more" if len(trace["files"]) > 3 else "")
-    console.print(Text.assemble((f"{result['policy']}", "bold"), f" over {files}: {trace['rows']:,} requests{window}"))
-    console.print()
-    if not head["rows"]:
+    known = result["headline"]
+    if not known["rows"]:
         console.print("  [bold yellow]No request could be priced on both sides: there is no saving to speak of.[/]")
         return
-    saving = Decimal(head["saving_usd"])
-    word, colour = ("saved", "green") if saving > 0 else ("dearer", "red") if saving < 0 else ("no difference", "yellow")
-    console.print(f"  {escape(result['baseline']):<28} {usd(head['baseline_usd']):>14}")
-    console.print(f"  {'under the policy':<28} {usd(head['routed_usd']):>14}")
-    console.print(
-        f"  [bold {colour}]{word:<28} {usd(head['saving_usd'].lstrip('-')):>14}   {share((head['saving_percent'] or '').lstrip('-') or None)}[/]"
-    )
-    console.print(
-        f"  of {head['rows']:,} requests that are priced on both sides; {head['changed']:,} ({share(head['changed_percent'])}) change their model"
-    )
-    _interval(result, console)
-    if "saving_without_cache_usd" in head:
-        console.print(
-            f"  saved where a changed model finds nothing cached: {usd(head['saving_without_cache_usd'])} ({share(head['saving_without_cache_percent'])})"
-        )
+    colour = SAVING_COLOURS[say.word(result)]
+    name = escape(say.baseline(result))
+    width = max(30, len(name))
+    console.print(f"  {name:<{width}} {usd(known['baseline_usd']):>12}")
+    console.print(f"  {'under the policy':<{width}} {usd(known['routed_usd']):>12}")
+    percent, drawn = say.amount_percent(result), bar(known["saving_percent"])
+    console.print(f"  [bold {colour}]{say.word(result):<{width}} {say.amount(result):>12}   {percent}[/] [{colour}]{drawn}[/]")
+    _under(result, console)
 
 
-def _interval(result: Json, console: Console) -> None:
-    found = result["interval"]
-    if found is None:
-        console.print("  no interval: the trace has no users, conversations or days to draw, or only one")
-        return
-    low, high = found["saving_percent"]
-    dollars_low, dollars_high = (usd(end) for end in found["saving_usd"])
-    console.print(
-        f"  {found['confidence_percent']} % interval: {low} to {high} %, {dollars_low} to {dollars_high}, over {found['clusters']:,} clusters ({found['cluster']})"
-    )
-    for warning in found["warnings"]:
-        console.print(f"  [yellow]{warning}[/]")
+def _under(result: Json, console: Console) -> None:
+    lines = [say.coverage(result), say.interval(result), say.cold(result)]
+    lines += [(result.get("break_even") or {}).get("sentence")]
+    for line in lines:
+        if line:
+            console.print(f"  {escape(line)}", soft_wrap=True)
+    for caution in say.cautions(result):
+        console.print(f"  [yellow]{escape(caution)}[/]", soft_wrap=True)
+
+
+# -- the story -----------------------------------------------------------------------------------------------------
 
 
 def _accounting(result: Json, console: Console) -> None:
-    table = _table("accounting", "rows", "share", "baseline", "share", title="")
-    why: list[str] = []
     for line in result["accounting"]:
-        if not line["rows"]:
-            continue
-        unknown = f" + {line['baseline_unknown_rows']:,} rows unknown" if line["baseline_unknown_rows"] else ""
-        table.add_row(
-            SHOWN_CLASSES[line["class"]],
-            f"{line['rows']:,}",
-            share(line["row_percent"]),
-            usd(line["baseline_usd"]) + unknown,
-            share(line["baseline_percent"]),
-        )
-        why += [f"{SHOWN_CLASSES[line['class']]}: {reason}" for reason in line["why"]]
-    console.print(table)
-    for reason in why:
-        console.print(f"  [dim]{escape(reason)}[/]", soft_wrap=True)
+        if line["rows"]:
+            why = f": {'; '.join(line['why'])}" if line["why"] else ""
+            money = usd(line["baseline_usd"]) + say.unknown_rows(line)
+            text = f"{say.SHOWN_CLASSES.get(line['class'], line['class'])} ({share(line['row_percent'])}), {money}{why}"
+            console.print(f"  {line['rows']:,} {escape(text)}", soft_wrap=True)
+
+
+def _table(*columns: str, left: int = 1) -> Table:
+    """A table whose first column's name is its heading."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for number, column in enumerate(columns):
+        table.add_column(
+            f"[not dim bold]{escape(column)}[/]" if number == 0 else escape(column),
+            justify="left" if number < left else "right", no_wrap=number >= left, overflow="fold",
+        )  # fmt: skip
+    return table
 
 
 def _rules(result: Json, console: Console) -> None:
-    table = _table("rule", "to", "takes", "", "alone", "before", "after", "saving", title="\nBy rule", left=2)
+    wide = console.width >= ROOM
+    bill = ("baseline_usd", "routed_usd", "saving_usd") if wide else ("saving_usd",)
+    table = _table("By rule", "to", "takes", "", "", "alone", *(("before", "after", "saving") if wide else ("saving",)), left=2)
     for line in result["rules"][:MOST_RULES]:
-        name = line["rule"] + (" (shadow)" if line["kind"] == "shadow" else "")
         money = line.get("priced")
-        figures = [usd(money["baseline_usd"]), usd(money["routed_usd"]), usd(money["saving_usd"])] if money else ["-", "-", "-"]
-        table.add_row(
-            name,
-            escape(line["target"]),
-            f"{line['takes']:,} {share(line['takes_percent']):>8}",
-            bar(line["takes_percent"]),
-            f"{line['alone']:,}",
-            *figures,
-        )
+        figures = [usd(money[key]) for key in bill] if money else ["-" for _ in bill]
+        cells = (f"{line['takes']:,}", share(line["takes_percent"]), bar(line["takes_percent"]), f"{line['alone']:,}")
+        target = _cut(line["target"], TARGET if wide else SHORT_TARGET)
+        table.add_row(escape(say.rule_name(line)), escape(target), *cells, *figures)
+    console.print()
     console.print(table)
+    _more(len(result["rules"]) - MOST_RULES, "rule", console)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _flows(result: Json, console: Console) -> None:
-    table = _table("from", "to", "rows", "before", "after", "saving", title="\nFrom model to model", left=2)
-    for line in result["flows"][:MOST_FLOWS]:
-        table.add_row(
-            escape(line["from"]),
-            escape(line["to"]),
-            f"{line['rows']:,}",
-            usd(line["baseline_usd"]),
-            usd(line["routed_usd"]),
-            usd(line["saving_usd"]),
-        )
-    if result["flows"]:
-        console.print(table)
-    _more(len(result["flows"]) - MOST_FLOWS, "pairs", console)
+    flows = result["flows"]
+    if not flows:
+        return
+    table = _table("From model to model", "rows", "before", "after", "saving")
+    for line in flows[:MOST_FLOWS]:
+        money = (usd(line[key]) for key in ("baseline_usd", "routed_usd", "saving_usd"))
+        table.add_row(escape(f"{line['from']} → {line['to']}"), f"{line['rows']:,}", *money)
+    console.print()
+    console.print(table)
+    _more(len(flows) - MOST_FLOWS, "pair", console)
 
 
 def _segments(result: Json, console: Console) -> None:
-    for name, segment in result["segments"].items():
-        if not segment["members"]:
-            continue
-        table = _table(name, "rows", "changed", "before", "after", "saving", "", title=f"\nBy {name}")
-        lines = [*segment["top"][:MOST_MEMBERS], *segment["losers"][:MOST_MEMBERS]]
-        for line in lines:
-            table.add_row(
-                escape(str(line["member"])), f"{line['rows']:,}", f"{line['changed']:,}", usd(line["baseline_usd"]), usd(line["routed_usd"]),
-                usd(line["saving_usd"]), share(line["saving_percent"]),
-            )  # fmt: skip
-        console.print(table)
-        _more(segment["members"] - len(lines), "members, in --json and --output", console)
+    shown = [(name, segment) for name, segment in result["segments"].items() if segment["members"]]
+    if shown:
+        console.print("\n[bold]Who saves and who loses[/]")
+    for name, segment in shown[:MOST_SEGMENTS]:
+        winners, losers = ([_member(line) for line in lines[:MOST_MEMBERS]] for lines in say.winners_and_losers(segment))
+        told = f"[green]{escape(', '.join(winners) or 'nobody saves')}[/]; [{'red' if losers else 'dim'}]{escape(', '.join(losers) or 'nobody loses')}[/]"
+        rest = segment["members"] - len(winners) - len(losers)
+        more = f"[dim]; {rest:,} more[/]" if rest else ""
+        console.print(f"  By {escape(name)}: {told}{more}", soft_wrap=True, highlight=False)
+    _more(len(shown) - MOST_SEGMENTS, "segment", console)
+
+
+def _member(line: Json) -> str:
+    return f"{line['member']} {usd(line['saving_usd'])} ({share(line['saving_percent'])})"
 
 
 def _more(number: int, what: str, console: Console) -> None:
     if number > 0:
-        console.print(f"  [dim]and {number:,} more {what}[/]")
+        console.print(f"  [dim]and {count(number, f'more {what}')}, with --details[/]")
 
 
-def _signals(result: Json, console: Console) -> None:
-    unknown: dict[tuple[str, str], list[str]] = {}
-    for line in result["signals"]:
-        if line["unknown_rows"]:
-            unknown.setdefault((line["source"], f"{line['unknown_rows']:,} rows ({share(line['unknown_percent'])})"), []).append(
-                line["signal"]
-            )
-    if unknown:
-        console.print()
-    for (source, rows), names in unknown.items():
-        listed = ", ".join(f"`{name}`" for name in names)
-        console.print(f"[yellow]warning\\[signal-not-in-trace][/]: {listed}: unknown in {rows}: {escape(source)}", soft_wrap=True)
-    if unknown:
+def _comparison(result: Json, console: Console) -> None:
+    if result.get("comparison"):
+        comparison(result["comparison"], console)
+
+
+def comparison(lines: list[Json], console: Console) -> None:
+    """Several policies over the same trace, one line each."""
+    table = _table("By policy", "saving", "", "", "95 % interval", "changed", "after")
+    for line in lines:
+        table.add_row(
+            escape(line["policy"]), usd(line["saving_usd"]), share(line["saving_percent"]), bar(line["saving_percent"]), say.ends(line.get("interval"), " %"),
+            share(line["changed_percent"]), usd(line["routed_usd"]),
+        )  # fmt: skip
+    console.print()
+    console.print(table)
+
+
+def _risk(result: Json, console: Console) -> None:
+    found = [f"{label}: {value}" for label, value in say.risks(result) if value not in ("0", "$0.00")]
+    if result.get("risk"):
+        console.print(f"\n[bold]Risk[/]  {escape('; '.join(found) or 'none found')}", highlight=False, soft_wrap=True)
+
+
+def _quality(result: Json, console: Console) -> None:
+    if result.get("quality"):
+        said, remedy = say.quality(result["quality"])
+        console.print(f"[bold]Quality[/]  {escape(said)}{escape(f': {remedy}') if remedy else ''}", highlight=False, soft_wrap=True)
+
+
+def _gates(result: Json, console: Console) -> None:
+    for gate in result.get("gates") or ():
+        told = f": {gate['detail']}" if gate.get("detail") else ""
         console.print(
-            "  = help: requests that depend on these are not replayable; `--assume SIGNAL=VALUE` states what holds, and is reported",
-            soft_wrap=True,
-        )
-    for line in result["signals"]:
-        if line["outside_type_rows"]:
-            console.print(
-                f"[yellow]note[/]: `{line['signal']}` lies outside its type in {line['outside_type_rows']:,} rows: clamped, or the default taken",
-                soft_wrap=True,
-            )
+            f"[bold]Gate {escape(gate['gate'])}[/]  [bold {COLOURS[gate['outcome']]}]{gate['outcome']}[/]{escape(told)}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        for line in gate["requirements"]:
+            why = f"; {line['detail']}" if line["outcome"] != "pass" and line["detail"] else ""
+            text = f"{line['text']}: {measured(line)}{why}"
+            mark = f"[{COLOURS[line['outcome']]}]{MARKS[line['outcome']]}[/]"
+            console.print(f"  {mark} {escape(text)}", highlight=False, soft_wrap=True)
 
 
-def _self_test(result: Json, console: Console) -> None:
-    test = result["self_test"]
-    if test is None:
-        console.print("\n[bold]Self-test[/]  the trace records no costs, so our prices can't be checked against it")
-        return
-    console.print(
-        f"\n[bold]Self-test[/]  {test['rows']:,} calls recorded at {usd(test['recorded_usd'])}; our prices give {usd(test['recomputed_usd'])}: "
-        f"off by {usd(test['error_usd'], signed=True)} ({share(test['error_percent'])}); row by row {share(test['row_error_percent'])}; "
-        f"{test['rows_within_half_percent']:,} rows agree within 0.5 %", soft_wrap=True,
-    )  # fmt: skip
-    head = result["headline"]
-    if head["rows"] and abs(Decimal(head["saving_usd"])) <= abs(Decimal(test["error_usd"])):
-        console.print("  [yellow]The difference is smaller than this error: it is not a saving.[/]")
+# -- what it rests on ----------------------------------------------------------------------------------------------
 
 
-def _foot(result: Json, console: Console) -> None:
-    console.print("\n[bold]Assumed[/]")
-    for assumption in result["assumptions"]:
-        console.print(f"  - {escape(assumption)}", soft_wrap=True, highlight=False)
+def warnings(result: Json, console: Console) -> None:
+    """Signals that the trace doesn't tell, or tells outside their type."""
+    unknown, odd = say.unknown_signals(result), say.odd_signals(result)
+    for names, rest in unknown:
+        console.print(f"[yellow]warning\\[signal-not-in-trace][/]: {names}: {escape(rest)}", soft_wrap=True)
+    if unknown:
+        told = "requests that depend on these are not replayable; `--assume SIGNAL=VALUE` states what holds, and is reported"
+        console.print(f"  = help: {told}", soft_wrap=True)
+    for line in odd:
+        console.print(f"[yellow]note[/]: {line}", soft_wrap=True)
+
+
+def _checked(result: Json, console: Console) -> None:
+    console.print(f"[bold]Self-test[/]  {escape(say.self_test(result))}", soft_wrap=True)
+    told = "; ".join(dict.fromkeys(say.short(each) for each in result["assumptions"]))
+    console.print(f"[bold]Assumed[/]  {escape(told)} [dim](in full: --details)[/]", soft_wrap=True, highlight=False)
     for note in result["notes"]:
         console.print(f"[dim]trace: {escape(note['message'])}[/]", soft_wrap=True, highlight=False)
-    digests = result["digests"]
-    console.print(
-        f"\n[dim]{result['engine']} · {result['prices']} · policy {digests['policy'][:12]} · trace {digests['trace'][:12]}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -6,7 +6,7 @@ others by the MD5 of their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from policyroute.language.policy import Policy
 from policyroute.replay.ledger import CLASSES, PRICED, Ledger
 from policyroute.replay.options import Step
 from policyroute.replay.traces.sql import one
+from policyroute.signals.facts import Facts
 
 EXAMPLES = 3  # for each rule, the dearest difference among them
 MOST_EXAMPLES = 90
@@ -40,6 +41,7 @@ class Example:
     old_cost: int
     new_cost: int
     dearest: bool
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,11 @@ class Details:
     switches: tuple[Switches, ...]
 
 
-def details(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pairs: Pairs, step: Step) -> Details:
-    """Everything, in passes over the ledger's rows."""
+def details(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pairs: Pairs, step: Step, texts: Iterable[str] = ()) -> Details:
+    """Everything, in passes over the ledger's rows; `texts` are relations whose `messages` tell the examples' last user messages."""
     rows = " UNION ALL ".join(f"({ledger.rows(*pair)})" for pair in pairs)
     with step("details", 3) as advance:
-        examples = _examples(connection, rows)
+        examples = _with_text(connection, _examples(connection, rows), texts)
         advance(1)
         without = _without(connection, ledger, pairs)
         advance(1)
@@ -91,6 +93,15 @@ def _examples(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[Example
         f'SELECT {columns} FROM ({rows}) WHERE "$row" IN ({wanted}) ORDER BY {RULE}, {difference} DESC, "$row"'
     ).fetchall()
     return tuple(Example(**dict(zip(_COLUMNS, row, strict=True)), dearest=row[3] in dearest) for row in found)
+
+
+def _with_text(connection: duckdb.DuckDBPyConnection, examples: tuple[Example, ...], texts: Iterable[str]) -> tuple[Example, ...]:
+    listed = ", ".join(str(example.row) for example in examples) or "NULL"
+    found = [
+        row for text in texts for row in connection.sql(f"SELECT row, messages FROM ({text}) WHERE row IN ({listed})").fetchall()
+    ]
+    last = {row: Facts.of_row(messages).last for row, messages in found}
+    return tuple(replace(example, text=last.get(example.row)) for example in examples)
 
 
 def _without(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pairs: Pairs) -> dict[int, int | None]:

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from policyroute.prices.money import to_decimal
-from policyroute.replay.measures import MEASURES, NAMES, Measure, Table, merge
+from policyroute.replay.measures import MEASURES, Measure, Table, merge
 
 Json = dict[str, Any]
 Key = tuple[Any, ...]
@@ -25,9 +25,9 @@ def percent(part: int, whole: int) -> str | None:
     return format((Decimal(part) * 100 / Decimal(whole)).quantize(Decimal("0.01"), ROUND_HALF_EVEN), "f")
 
 
-def figures(numbers: tuple[int, ...]) -> dict[str, int]:
+def figures(numbers: tuple[int, ...], measures: tuple[Measure, ...] = MEASURES) -> dict[str, int]:
     """Numbers by the names of their measures."""
-    return dict(zip(NAMES, numbers, strict=True))
+    return {measure.name: number for measure, number in zip(measures, numbers, strict=True)}
 
 
 def zero() -> tuple[int, ...]:

@@ -229,7 +229,7 @@ class Ledger:
         columns = {
             "row": '"$row"', "ts": '"$ts"' if self.dated else "CAST(NULL AS TIMESTAMP)",
             **{column: f'"${name}"' for column, name in self._identities() if column in self.columns},
-            "policy": literal(self.policy.digest), "rule": f"{rules}[1 + {stuck}]", "arm": f"CASE WHEN {ARM} >= 0 THEN {ARM} END", "tier": self.query.tiers(),
+            "policy": literal(self.policy.digest), "baseline": literal(_baseline_name(self.baseline)), "rule": f"{rules}[1 + {stuck}]", "arm": f"CASE WHEN {ARM} >= 0 THEN {ARM} END", "tier": self.query.tiers(),
             "chain": CHAIN, "propensity": PROPENSITY, "explored": EXPLORED,
             "old_model": f'CASE WHEN "$old" >= 0 THEN {labels}[1 + "$old"] END', "new_model": f"CASE WHEN {MODEL} >= 0 THEN {own}[1 + {MODEL}] END",
             "answered_by": f'CASE WHEN "$new" >= 0 THEN {labels}[1 + "$new"] END',
@@ -242,6 +242,10 @@ class Ledger:
         }
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed} FROM ({self.rows(source, baseline_source)})"
+
+
+def _baseline_name(baseline: str | Ledger) -> str:
+    return f"policy {baseline.policy.digest}" if isinstance(baseline, Ledger) else baseline
 
 
 def _scaled_parts() -> list[str]:

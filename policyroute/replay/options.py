@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policyroute.language.policy import Policy, Value
+from policyroute.language.policy import Gate, Policy, Value
 
 # Constructs that change decisions or money of a replay, which this version doesn't compute: they have to be left out by name.
 DECISIVE = ("sticky", "quota", "budget", "escalate")
@@ -31,7 +31,9 @@ class Options:
     `cluster` is the column (or `day`) whose values are drawn for intervals, None for the best that the trace has; `cache` is
     the folder of extracted signals, None to keep none. `lengths` is `held`, `modelled`, `paired` or a file of ratios;
     `prompt_cache` is `held`, `model`, `off`, or None for `model` where the trace tells enough; `failures` replays the recorded
-    outages where there are any. `details` adds what costs further passes: examples, each rule's marginal value, switches.
+    outages where there are any. `outcomes` is a file of what several models answered, `feedback` are columns of outcomes of the
+    logged calls, `gates` are judged. `details` adds what costs further passes: examples (`with_text`: with
+    their last user messages), each rule's marginal value, switches.
     """
 
     baseline: str = "recorded"
@@ -47,9 +49,13 @@ class Options:
     output: Path | None = None
     lengths: str | Path = "held"
     outcomes: Path | None = None
+    outcomes_format: str | None = None
+    feedback: Sequence[str] = ()
+    gates: Sequence[Gate] = ()
     prompt_cache: str | None = None
     failures: bool = True
     details: bool = False
+    with_text: bool = False
     threads: int | None = None
     memory: str | None = None
 

@@ -21,6 +21,7 @@ from policyroute.replay import caching, lengths
 from policyroute.replay.failures import create_calendar
 from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.options import DECISIVE, Options, SimulationError, Step
+from policyroute.replay.outcomes import Outcomes, open_outcomes, served_numbers
 from policyroute.replay.served import Served, served_models
 from policyroute.replay.traces import Trace, open_trace
 from policyroute.replay.view import View
@@ -39,6 +40,7 @@ class Prepared:
     views: tuple[View, ...]
     sources: tuple[tuple[str, ...], ...]
     outages: int = 0
+    outcomes: Outcomes | None = None
 
     def pairs(self) -> list[tuple[str, str]]:
         """For each part, the SELECT of the first policy and that of its baseline policy ("" without one).
@@ -94,6 +96,9 @@ def _prepared(
     effects = replace(effects, failures=outages > 0)
     if effects.cache == caching.MODEL:
         caching.create_rules(connection, served)
+    outcomes = open_outcomes(options.outcomes, connection, options.outcomes_format) if options.outcomes else None
+    if outcomes is not None and effects.lengths == lengths.PAIRED:
+        effects = replace(effects, outcomes=outcomes.numbered(served_numbers(policies[0], served, outcomes)))
     views: dict[int, View] = {}
     for number, place in sorted(enumerate(places), key=lambda item: item[1] is not None):
         baseline: str | Ledger = options.baseline if place is None else views[place].ledger
@@ -103,7 +108,7 @@ def _prepared(
     ordered = tuple(views[number] for number in range(len(policies)))
     sources = tuple(tuple(view.sources(connection, folder, step)) for view in ordered)
     connection.execute(ordered[0].ledger.prices.create_sql())
-    return Prepared(connection, trace, served, ordered, sources, outages)
+    return Prepared(connection, trace, served, ordered, sources, outages, outcomes)
 
 
 def chosen(trace: Trace, options: Options) -> Effects:
@@ -115,6 +120,12 @@ def chosen(trace: Trace, options: Options) -> Effects:
         raise SimulationError(
             "the prompt cache can't be modelled: that takes conversations, times and cached tokens, and `recorded` as baseline",
             "`--cache held` keeps cached tokens as recorded; `--cache off` takes none for a changed model",
+        )
+    if options.lengths == lengths.PAIRED and options.outcomes is None:
+        raise SimulationError("paired lengths need the answers of all models", "give them as `--outcomes FILE`")
+    if options.lengths == lengths.MODELLED and (options.baseline != "recorded" or options.baseline_policy is not None):
+        raise SimulationError(
+            "lengths are modelled from the recorded models", "leave `--baseline` at `recorded`, or give a table of ratios"
         )
     failing = options.failures and "ts" in columns and bool({"status_code", "error_type"} & columns)
     return Effects(lengths=lengths.HELD if options.lengths == lengths.HELD else str(options.lengths), cache=cache, failures=failing)

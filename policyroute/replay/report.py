@@ -12,9 +12,11 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from policyroute.replay import caching, story
 from policyroute.replay.accounting import accounting, rules
 from policyroute.replay.figures import Json, dollars, figures, grouped, money, percent, total
+from policyroute.replay.gates import judge
 from policyroute.replay.ledger import CLASSES, PRICED, REFUSED, UNKNOWN
 from policyroute.replay.measures import FACTS, Table
 from policyroute.replay.options import CLUSTER, DECISIVE
+from policyroute.replay.quality import estimates_for_gates
 from policyroute.replay.simulate import Simulation
 from policyroute.replay.statistics import CONFIDENCE, Interval, uncertainty
 
@@ -51,6 +53,8 @@ def result(simulation: Simulation) -> Json:
         "days": story.days(simulation),
         "risk": story.risk(simulation, priced),
         "examples": story.examples(simulation),
+        "quality": simulation.quality,
+        "gates": _gates(simulation),
         "self_test": _self_test(simulation),
         "signals": _signals(simulation),
         "assumptions": assumptions(simulation),
@@ -157,6 +161,14 @@ def _self_test(simulation: Simulation) -> Json | None:
     return _fact("all", everything) | {"models": [_fact(simulation.served.label(key[0]), numbers) for key, numbers in ordered]}
 
 
+def _gates(simulation: Simulation) -> list[Json]:
+    """Each gate that was asked for, judged."""
+    facts = figures(total(simulation.numbers.facts.values(), FACTS), FACTS) if simulation.numbers.facts else {}
+    error = facts.get("recomputed", 0) - facts.get("recorded", 0)
+    known = estimates_for_gates(simulation.quality, simulation.cluster)
+    return [judge(gate, sums, price_error=error, estimates=known) for gate, sums in simulation.gates]
+
+
 def _fact(name: str, numbers: tuple[int, ...]) -> Json:
     found = dict(zip((measure.name for measure in FACTS), numbers, strict=True))
     error = found["recomputed"] - found["recorded"]
@@ -207,7 +219,7 @@ def assumptions(simulation: Simulation) -> list[str]:
     unread = [
         construct.title
         for construct in simulation.policy.constructs
-        if construct.kind in ("on failure", "on stream failure", "guarantee", "gate")
+        if construct.kind in ("on stream failure", "guarantee")
     ]
     if unread:
         found.append(f"not evaluated: {', '.join(unread)}")

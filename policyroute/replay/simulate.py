@@ -11,16 +11,19 @@ import duckdb
 
 import policyroute
 from policyroute.backends.sql import literal
-from policyroute.language.policy import Policy
+from policyroute.language.policy import Gate, Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.replay import caching
 from policyroute.replay.details import Details, details
+from policyroute.replay.figures import Json
+from policyroute.replay.gate_sums import GateSums, gate_bags
 from policyroute.replay.ledger import Effects, Ledger
 from policyroute.replay.lengths import Ratio
 from policyroute.replay.measures import Partial, compute, merge_partials
 from policyroute.replay.observe import Observed
 from policyroute.replay.options import CLUSTER, DAY, Options, SimulationError, Step, silent
 from policyroute.replay.prepare import Prepared, prepared
+from policyroute.replay.quality import quality
 from policyroute.replay.served import Served
 from policyroute.replay.traces import Trace
 from policyroute.replay.view import View
@@ -45,6 +48,8 @@ class Simulation:
     cache_check: dict[str, int] | None
     outages: int
     details: Details | None
+    quality: Json
+    gates: tuple[tuple[Gate, GateSums], ...]
     prices: str
     prices_digest: str
 
@@ -78,14 +83,18 @@ def _simulate(ready: Prepared, catalog: Catalog, options: Options, step: Step) -
         for rows, pair in zip(ready.rows_of_pairs(), sources, strict=True):
             partials.append(compute(connection, view.ledger, *pair))
             advance(rows)
-    found = details(connection, view.ledger, sources, step) if options.details else None
+    numbers = merge_partials(partials)
+    seconds = None if numbers.first is None or numbers.last is None else (numbers.last - numbers.first) // 1_000_000
+    judged = tuple((gate, gate_bags(connection, view, sources, gate)) for gate in options.gates)
+    texts = [part.relation for part in trace.parts] if options.with_text else []
+    found = details(connection, view.ledger, sources, step, texts) if options.details else None
     if options.output is not None:
         _write(connection, view, sources, options.output, step)
     return Simulation(
         policy=view.policy, options=options, trace=trace, served=ready.served, observed=view.observed,
-        segments=tuple(name for name in view.segments if name not in (CLUSTER, DAY)), cluster=view.cluster, numbers=merge_partials(partials),
+        segments=tuple(name for name in view.segments if name not in (CLUSTER, DAY)), cluster=view.cluster, numbers=numbers,
         effects=view.ledger.effects, ratios=tuple(ratios), cache_check=_cache_check(connection, view.ledger, sources), outages=ready.outages,
-        details=found, prices=catalog.version, prices_digest=catalog.digest,
+        details=found, quality=quality(ready, view.policy, catalog, options.feedback, seconds), gates=judged, prices=catalog.version, prices_digest=catalog.digest,
     )  # fmt: skip
 
 

@@ -190,7 +190,7 @@ def _example(simulation: Simulation, each: Example) -> Json:
         "rule": simulation.policy.rules[each.rule].name, "from": label(each.old), "to": label(each.new), "row": each.row, "request_id": each.request_id,
         "ts": each.ts.isoformat(timespec="seconds") + "Z" if each.ts is not None and not simulation.trace.relative_time else None,
         "input_tokens": each.input_tokens, "output_tokens": each.output_tokens, "baseline_usd": dollars(each.old_cost), "routed_usd": dollars(each.new_cost),
-        "why": "largest difference" if each.dearest else "drawn",
+        "why": "largest difference" if each.dearest else "drawn", **({} if each.text is None else {"text": each.text}),
     }  # fmt: skip
 
 

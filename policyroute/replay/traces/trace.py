@@ -89,7 +89,7 @@ def open_trace(
         raise TraceError(
             "holds no calls",
             ", ".join(str(path) for path in paths),
-            f"it was read as `{importer.name}`; --format NAME reads it as another one",
+            f"it was read as `{importer.name}`; --trace-format NAME reads it as another one",
         )
     extras = _extras(bound)
     parts = _parts(bound, facts, extras)
@@ -179,7 +179,7 @@ def _importer(heads: list[Head], format_: str | None) -> tuple[Importer, list[He
     if len(names) > 1:
         told = ", ".join(f"{Path(place).name} is {importer.name}" for place, importer in list(found.items())[:6])
         raise TraceError(
-            f"the files are of {len(names)} formats ({told})", "", f"name the files of one, or give --format: {', '.join(names)}"
+            f"the files are of {len(names)} formats ({told})", "", f"name the files of one, or give --trace-format: {', '.join(names)}"
         )
     return IMPORTERS[names[0]], heads
 
