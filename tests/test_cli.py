@@ -149,7 +149,7 @@ MISTAKES = [  # command, what stderr says, and the remedy
     (f"{SIMULATE} --prices nothing.json", "can't read the price file `nothing.json`", "name a readable file"),
     (f"{SIMULATE} --memory lots", "`lots` is not an amount of memory", "write it as `--memory 400MB`"),
     (f"{SIMULATE} --threads 0", "Invalid value for '--threads'", "policyroute simulate --help"),
-    ("simulate --policy good.route", "Missing argument 'TRACES...'", "policyroute simulate --help"),
+    ("simulate --policy good.route", "there is no trace to replay", "policyroute simulate --help"),
     ("import nothing.parquet -o out.parquet", "there is no such file", "check the path"),
     ("import trace.jsonl", "Missing option '--output'", "policyroute import --help"),
     ("import trace.jsonl -o out.parquet --map model=engine", "there is no field `engine`", "fields found: "),
@@ -350,7 +350,7 @@ def test_vocabulary(place: Path) -> None:
 
 def test_simulate_prints_everything_that_is_asked_for(place: Path) -> None:
     """Names that rich would take for markup or an emoji stand as they are."""
-    found = run("simulate", "trace.jsonl", "--policy", "good.route")
+    found = run("simulate", "trace.jsonl", "--policy", "good.route", "--details")
     assert found.exit_code == 0
     for piece in (
         "4 requests",
@@ -361,8 +361,7 @@ def test_simulate_prints_everything_that_is_asked_for(place: Path) -> None:
         "Assumed",
         "[/bold]",
         ":rocket:",
-        "unpriceable (",
-        "no price",
+        "unpriceable: no price",
     ):
         assert piece in found.stdout
     assert found.stderr == ""

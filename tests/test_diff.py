@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 
 from policyroute.cli import cli
 from policyroute.language import Policy
-from policyroute.replay.changes import changes
-from policyroute.replay.compare import compare
-from policyroute.replay.diff_report import CLASSES, difference
+from policyroute.replay.diff.changes import changes
+from policyroute.replay.diff.compare import compare
+from policyroute.replay.diff.report import CLASSES, difference
 from policyroute.replay.options import Options, SimulationError
 from policyroute.replay.simulate import simulate
 from tests.simulate_support import ROOT, Json, catalog, picodollars, policy_from, policy_of

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from policyroute.cli import COMMANDS, cli
 from policyroute.render.doctor import doctor as render
-from policyroute.replay.doctor import doctor
+from policyroute.replay.doctor.examine import doctor
 from policyroute.replay.traces import NAMES, TraceError
 from tests.simulate_support import catalog, policy_from, policy_of
 from tests.traces_support import SAMPLES, lines, write

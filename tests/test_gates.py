@@ -19,10 +19,10 @@ from policyroute.language.policy import Gate, Policy
 from policyroute.prices.catalog import complete
 from policyroute.render.gates import gates as render
 from policyroute.render.gates import measured, rows
-from policyroute.replay.gate_estimates import of_outcomes, of_propensities
-from policyroute.replay.gate_interval import drawn, drawn_share
-from policyroute.replay.gate_sums import GateSums, chosen_gates, gate_bags, gate_baseline, gate_traces
-from policyroute.replay.gates import MEASURED, Estimate, exit_code, judge
+from policyroute.replay.gates.estimates import of_outcomes, of_propensities
+from policyroute.replay.gates.interval import drawn, drawn_share
+from policyroute.replay.gates.judge import MEASURED, Estimate, exit_code, judge
+from policyroute.replay.gates.sums import GateSums, chosen_gates, gate_bags, gate_baseline, gate_traces
 from policyroute.replay.options import Options, SimulationError, silent
 from policyroute.replay.prepare import prepared
 from policyroute.replay.simulate import simulate

@@ -13,7 +13,7 @@ import pytest
 
 from policyroute.render.html import ReportExtraError, page, require
 from policyroute.render.html.charts import cut
-from policyroute.render.html.markup import VOID, join, tag
+from policyroute.render.html.markup import VOID, join, prose, tag
 from tests.report_fixture import OPTIONAL, PIPE, SCRIPT, Json, bare, full, logged, paired_quality, silent_quality
 from tests.simulate_support import policy_of, replay
 
@@ -266,8 +266,8 @@ def test_any_part_may_be_absent(key: str) -> None:
 @pytest.mark.parametrize(
     ("panel", "said", "charts"),
     [
-        (paired_quality(), "Do not route: `mini` for all is as good and cheaper.", 2),
-        (silent_quality(), "Quality is not identifiable from these traces. Add `explore 1% by user` to the policy.", 0),
+        (paired_quality(), "Do not route: mini for all is as good and cheaper.", 2),
+        (silent_quality(), "Quality is not identifiable from these traces. Add explore 1% by user to the policy.", 0),
         (silent_quality() | {"logged": [logged()]}, "doubly robust 0.4100 0.3900 to 0.4300 −0.0100 −0.0300 to 0.0100", 0),
     ],
 )
@@ -286,6 +286,26 @@ def test_what_is_no_saving_is_not_called_one(saving: str, percent: str, said: st
     found = bare() | {"self_test": full()["self_test"]}
     found["headline"] |= {"saving_usd": saving, "saving_percent": percent}
     assert said in Reader(page(found)).text
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("use `--outcomes <F>` now", "use <code>--outcomes &lt;F&gt;</code> now"), ("one ` here", "one ` here"), ("-3.5 to 1 %, 2026-03-01, a-1", "\u22123.5 to 1\u00a0%, 2026-03-01, a-1"),
+        ("from -$1 (-2)", "from \u2212$1 (\u22122)"),
+    ],
+)  # fmt: skip
+def test_prose(text: str, made: str) -> None:
+    """Sentences that other formats print too: code, units and signs as a page has them."""
+    assert prose(text).text == made
+
+
+def test_an_interval_around_nothing_is_said() -> None:
+    """A saving whose interval includes 0 is neither green nor without a warning."""
+    found = bare() | {"interval": full()["interval"] | {"saving_percent": ["-3.10", "38.40"]}}
+    made = page(found)
+    assert '<p class="big unsure">' in made and "The interval includes 0" in made and "\u22123.10 to 38.40" in made
+    assert '<p class="big saved">' in page(full())
 
 
 def test_nothing_priced() -> None:

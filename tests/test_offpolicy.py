@@ -23,8 +23,8 @@ from policyroute.backends.sql import RULE
 from policyroute.language import Policy
 from policyroute.language.reference import decide
 from policyroute.render.offpolicy import offpolicy as render
-from policyroute.replay.offpolicy import estimate
-from policyroute.replay.offpolicy_log import Requests, requests
+from policyroute.replay.offpolicy.estimate import estimate
+from policyroute.replay.offpolicy.log import Requests, requests
 from policyroute.replay.options import Options, SimulationError, silent
 from policyroute.replay.prepare import prepared
 from tests.simulate_support import Json, catalog, policy_from

@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 
 from policyroute.cli import cli
 from policyroute.render.audit import audit as render
-from policyroute.replay.audit import AuditError, uncell
-from policyroute.replay.audit_scores import beta_share, clopper_pearson, enough_when_all_right, judged, read_scores, wilson
+from policyroute.replay.audit.draw import AuditError, uncell
+from policyroute.replay.audit.scores import beta_share, clopper_pearson, enough_when_all_right, judged, read_scores, wilson
 from policyroute.replay.options import Options
 from policyroute.replay.simulate import simulate
 from tests.simulate_support import ROOT, catalog, policy_of

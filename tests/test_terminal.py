@@ -97,7 +97,7 @@ def test_names_are_printed_as_they_are(name: str) -> None:
 @pytest.mark.parametrize(
     ("panel", "short", "long"),
     [
-        (silent_quality(), "Quality quality is not identifiable from these traces: add `explore 1% by user` to the policy", "add `explore 1% by user`"),
+        (silent_quality(), "Quality quality is not identifiable from these traces = help: add `explore 1% by user` to the policy", "add `explore 1% by user`"),
         (paired_quality(), "Quality do not route: `mini` for all is as good and cheaper", "do not route"),
     ],
 )  # fmt: skip
@@ -123,14 +123,15 @@ def test_count(number: int, text: str) -> None:
         ("0.000000000000", "$0.00"),
         ("1234.567", "$1,234.57"),
         ("-0.00123456", "-$0.00123"),
-        ("0.999999", "$1.00"),
-        ("0.0000000000001", "$0.00"),
+        ("0.999999", "$1.000"),
+        ("0.000000123456", "$0.000000123"),
         ("5.105", "$5.10"),
+        ("0.000000000001", "$0.000000000001"),
     ],
 )
 def test_usd(amount: str, text: str) -> None:
     """Cents, or three digits below a dollar."""
-    assert usd(amount).rstrip("0").rstrip(".") == text.rstrip("0").rstrip(".")
+    assert usd(amount) == text
 
 
 def test_no_interval_says_why() -> None:
@@ -158,6 +159,14 @@ def test_a_loss_without_cache_is_not_called_saved(saving: str, said: str) -> Non
         "saving_without_cache_percent": "-0.10" if saving.startswith("-") else "0.10",
     }
     assert f"if a changed model finds nothing cached: {said}" in printed(found)
+
+
+@pytest.mark.parametrize(("ends", "warned"), [(["0.00", "3.00"], True), (["-3.00", "-1.00"], False), (["1.00", "3.00"], False)])
+def test_an_interval_around_nothing_is_said(ends: list[str], warned: bool) -> None:
+    """Where the interval includes 0, nothing is shown."""
+    found = full()
+    found["interval"] |= {"saving_usd": ends}
+    assert ("the interval includes 0" in printed(found)) is warned
 
 
 def test_winners_and_losers() -> None:

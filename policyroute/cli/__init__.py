@@ -21,6 +21,7 @@ COMMANDS = {
     "test": "Run the tests that policies hold",
     "simulate": "Replay a trace under a policy: what it would have cost",
     "diff": "Compare two policies: what moves on a trace, what that costs, whom it affects",
+    "tune": "Move a policy's thresholds over a trace, and judge them on a hold-out",
     "sample": "Draw requests for a human to score, stratum by stratum",
     "doctor": "Say what a trace can and cannot carry",
     "import": "Turn a trace of any known shape into a canonical parquet file",

@@ -24,8 +24,8 @@ from policyroute.cli.trace_options import (
 )
 from policyroute.language.policy import Policy, Value
 from policyroute.render.comparison import comparison, markdown
-from policyroute.replay.compare import compare
-from policyroute.replay.diff_report import difference, structure
+from policyroute.replay.diff.compare import compare
+from policyroute.replay.diff.report import difference, structure
 from policyroute.replay.options import Options
 from policyroute.replay.traces.importers import IMPORTERS
 

@@ -13,7 +13,7 @@ from policyroute.cli.common import CannotRun, loaded, one_policy, pairs, priced
 from policyroute.prices.catalog import load_catalog
 from policyroute.prices.litellm import PriceFileError
 from policyroute.render.doctor import doctor as render
-from policyroute.replay.doctor import doctor
+from policyroute.replay.doctor.examine import doctor
 from policyroute.replay.traces import TraceError
 
 

@@ -12,8 +12,8 @@ import click
 from policyroute.cli.common import CannotRun, loaded, one_policy
 from policyroute.cli.trace_options import mapping_options, output_console, reading, replaying
 from policyroute.render.audit import sheet as render
-from policyroute.replay.audit import SCALES, Sheet, draw, write_sheet
-from policyroute.replay.audit_scores import enough_when_all_right
+from policyroute.replay.audit.draw import SCALES, Sheet, draw, write_sheet
+from policyroute.replay.audit.scores import enough_when_all_right
 
 
 @click.command(name="sample")

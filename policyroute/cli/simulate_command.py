@@ -27,10 +27,10 @@ from policyroute.language.policy import Gate, Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.render.audit import audit
 from policyroute.render.simulation import simulation as render
-from policyroute.replay.audit_scores import judged, read_scores
-from policyroute.replay.gate_sums import chosen_gates, gate_baseline, gate_traces
-from policyroute.replay.gates import exit_code
-from policyroute.replay.lengths import HELD, MODES, PAIRED
+from policyroute.replay.audit.scores import judged, read_scores
+from policyroute.replay.effects.lengths import HELD, MODES, PAIRED
+from policyroute.replay.gates.judge import exit_code
+from policyroute.replay.gates.sums import chosen_gates, gate_baseline, gate_traces
 from policyroute.replay.options import Options
 from policyroute.replay.report import result
 from policyroute.replay.simulate import simulate

@@ -220,7 +220,9 @@ def unknown_tunables(scope: Scope, given: Iterable[str], place: Span) -> None:
     for name in given:
         if name not in scope.tunables:
             known = ", ".join(f"`{each}`" for each in scope.tunables)
-            help_ = did_you_mean(name, scope.tunables) or (f"tunables are {known}" if known else "declare one: `tunable short : int 50..2k = 500`")
+            help_ = did_you_mean(name, scope.tunables) or (
+                f"tunables are {known}" if known else "declare one: `tunable short : int 50..2k = 500`"
+            )
             scope.report("unknown-name", f"no tunable is named `{name}`", place, help_)
 
 

@@ -63,7 +63,12 @@ def check_file(
 
 
 def check_text(
-    text: str, name: str = "policy.route", folder: Path = Path(), read: Reader = read_text, *, tunables: Mapping[str, int] | None = None
+    text: str,
+    name: str = "policy.route",
+    folder: Path = Path(),
+    read: Reader = read_text,
+    *,
+    tunables: Mapping[str, int] | None = None,
 ) -> Checked:
     """Check a policy given as text; `folder` is where the files that it uses are looked for, `tunables` as for `check_file`."""
     return _Loader(folder, read).load(Source(name, text), folder / name, tunables=tunables)

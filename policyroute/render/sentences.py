@@ -22,6 +22,7 @@ RISKS = {
     "unanswered_rows": "unanswered: all models of the chain were down", "first_choice_unusable_rows": "the chain's first model can't take the request",
     "dearer_rows": "dearer than before", "dearer_usd": "what these cost more", "upgraded_rows": "moved to a dearer tier", "upgraded_usd": "what these cost more",
     "outage_minutes": "minutes of recorded outages", "fallback_rows": "answered by a fallback in an outage",
+    "conversations": "conversations with more than one call", "users": "users with more than one call",
     "conversations_switching": "conversations whose model changes midway", "users_switching": "users whose model changes in mid-conversation",
     "conversations_of_several_models_before": "conversations with several models, before",
     "conversations_of_several_models_after": "conversations with several models, after",
@@ -40,7 +41,7 @@ def usd(amount: str, *, signed: bool = False) -> str:
         places = Decimal(1).scaleb(max(value.adjusted() - 2, -12))
     rounded = value.quantize(places, ROUND_HALF_EVEN)
     sign = "-" if rounded < 0 else "+" if signed and rounded > 0 else ""
-    return f"{sign}${abs(rounded):,}"
+    return f"{sign}${abs(rounded):,f}"
 
 
 def share(percent: str | None) -> str:
@@ -146,9 +147,18 @@ def cold(result: Json) -> str | None:
     return f"if a changed model finds nothing cached: {told} {usd(str(abs(saving)))} ({share((head['saving_without_cache_percent'] or '').lstrip('-') or None)})"
 
 
+def unproven(result: Json) -> bool:
+    """Whether the headline's interval, of dollars or of the share, includes 0."""
+    found = result.get("interval") or {}
+    ranges = [found[key] for key in ("saving_usd", "saving_percent") if found.get(key)]
+    return any(Decimal(low) <= 0 <= Decimal(high) for low, high in ranges)
+
+
 def cautions(result: Json) -> list[str]:
     """What stands between the headline and a bet on it: the interval's warnings, and an error as large as the saving."""
     found = list((result.get("interval") or {}).get("warnings", ()))
+    if unproven(result):
+        found.append("the interval includes 0: these requests don't show that anything is saved or lost")
     test, head = result.get("self_test"), result["headline"]
     if test and head["rows"] and abs(Decimal(head["saving_usd"])) <= abs(Decimal(test["error_usd"])):
         found.append(

@@ -55,7 +55,7 @@ def head(result: Json, console: Console) -> None:
     if not known["rows"]:
         console.print("  [bold yellow]No request could be priced on both sides: there is no saving to speak of.[/]")
         return
-    colour = SAVING_COLOURS[say.word(result)]
+    colour = "yellow" if say.unproven(result) else SAVING_COLOURS[say.word(result)]
     name = escape(say.baseline(result))
     width = max(30, len(name))
     console.print(f"  {name:<{width}} {usd(known['baseline_usd']):>12}")
@@ -178,7 +178,9 @@ def _risk(result: Json, console: Console) -> None:
 def _quality(result: Json, console: Console) -> None:
     if result.get("quality"):
         said, remedy = say.quality(result["quality"])
-        console.print(f"[bold]Quality[/]  {escape(said)}{escape(f': {remedy}') if remedy else ''}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]Quality[/]  {escape(said)}", highlight=False, soft_wrap=True)
+        if remedy:
+            console.print(f"  = help: {escape(remedy)}", highlight=False, soft_wrap=True)
 
 
 def _gates(result: Json, console: Console) -> None:

@@ -166,9 +166,9 @@ def _quality(result: Json, console: Console) -> None:
         offpolicy(logged, console)
     if "verdict" not in panel and not panel.get("logged"):
         said, remedy = say.quality(panel)
-        console.print(
-            f"\n[bold]Quality[/]  {escape(said)}{escape(f': {remedy}') if remedy else ''}", highlight=False, soft_wrap=True
-        )
+        console.print(f"\n[bold]Quality[/]  {escape(said)}", highlight=False, soft_wrap=True)
+        if remedy:
+            console.print(f"  = help: {escape(remedy)}", highlight=False, soft_wrap=True)
 
 
 def _examples(result: Json, console: Console) -> None:

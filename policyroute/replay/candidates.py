@@ -173,7 +173,9 @@ def _bisected(number: str, cuts: Sequence[int], before: int) -> str:
 def _packed(conditions: Sequence[str]) -> list[str]:
     """Truth values as digits to base 3, many to a column: grouping by one number is cheaper than by many truth values."""
     return [
-        " + ".join(f"coalesce(CAST({sql} AS BIGINT), 2) * {3**place}" for place, sql in enumerate(conditions[start : start + _WIDTH]))
+        " + ".join(
+            f"coalesce(CAST({sql} AS BIGINT), 2) * {3**place}" for place, sql in enumerate(conditions[start : start + _WIDTH])
+        )
         for start in range(0, len(conditions), _WIDTH)
     ]
 

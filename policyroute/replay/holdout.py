@@ -75,7 +75,9 @@ def cut(connection: duckdb.DuckDBPyConnection, table: str, asked: Holdout) -> Cu
         return _from(moment + 1, told + why)
     bags = share * _BAGS // PARTS
     return Cut(
-        f"CAST('0x' || \"$bag\" AS INTEGER) < {bags}", f"{_percent(share)} of the clusters by a hash, since the trace has no dates", "cluster"
+        f"CAST('0x' || \"$bag\" AS INTEGER) < {bags}",
+        f"{_percent(share)} of the clusters by a hash, since the trace has no dates",
+        "cluster",
     )
 
 

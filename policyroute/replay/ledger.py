@@ -13,8 +13,8 @@ from policyroute.backends.sql import ARM, CHAIN, EXPLORED, MODEL, NOBODY, PROPEN
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy
 from policyroute.prices.table import PriceTable
-from policyroute.replay import caching, failures, lengths
-from policyroute.replay.lengths import HELD
+from policyroute.replay.effects import caching, failures, lengths
+from policyroute.replay.effects.lengths import HELD
 from policyroute.replay.observe import ANSWER, EXTRACTED, Observed
 from policyroute.replay.served import Served
 

@@ -17,8 +17,8 @@ import duckdb
 from policyroute.backends.sql import literal
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
-from policyroute.replay import caching, lengths
-from policyroute.replay.failures import create_calendar
+from policyroute.replay.effects import caching, lengths
+from policyroute.replay.effects.failures import create_calendar
 from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.options import DECISIVE, Options, SimulationError, Step
 from policyroute.replay.outcomes import Outcomes, open_outcomes, served_numbers

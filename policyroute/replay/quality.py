@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.figures import Json
-from policyroute.replay.gate_estimates import of_outcomes, of_propensities
-from policyroute.replay.gates import Estimate
-from policyroute.replay.offpolicy import estimate
-from policyroute.replay.offpolicy_log import requests
+from policyroute.replay.gates.estimates import of_outcomes, of_propensities
+from policyroute.replay.gates.judge import Estimate
+from policyroute.replay.offpolicy.estimate import estimate
+from policyroute.replay.offpolicy.log import requests
 from policyroute.replay.outcomes import comparison, decided_sql
 from policyroute.replay.outcomes import quality as outcomes_panel
 from policyroute.replay.prepare import Prepared

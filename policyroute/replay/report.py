@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from policyroute.replay import caching, story
+from policyroute.replay import story
 from policyroute.replay.accounting import accounting, rules
+from policyroute.replay.effects import caching
 from policyroute.replay.figures import Json, dollars, figures, grouped, money, percent, total
-from policyroute.replay.gates import judge
+from policyroute.replay.gates.judge import judge
 from policyroute.replay.ledger import CLASSES, PRICED, REFUSED, UNKNOWN
 from policyroute.replay.measures import FACTS, Table
 from policyroute.replay.options import CLUSTER, DECISIVE
@@ -216,11 +217,7 @@ def assumptions(simulation: Simulation) -> list[str]:
         without = [construct.title for construct in policy.constructs if construct.kind in DECISIVE] if policy else []
         if without:
             found.append(f"the {what} is replayed without {', '.join(without)}")
-    unread = [
-        construct.title
-        for construct in simulation.policy.constructs
-        if construct.kind in ("on stream failure", "guarantee")
-    ]
+    unread = [construct.title for construct in simulation.policy.constructs if construct.kind in ("on stream failure", "guarantee")]
     if unread:
         found.append(f"not evaluated: {', '.join(unread)}")
     refused = sum(figures(n)["rows"] for key, n in simulation.numbers.flows.items() if CLASSES[key[0]] == REFUSED)

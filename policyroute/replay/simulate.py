@@ -13,12 +13,13 @@ import policyroute
 from policyroute.backends.sql import literal
 from policyroute.language.policy import Gate, Policy
 from policyroute.prices.catalog import Catalog
-from policyroute.replay import caching
 from policyroute.replay.details import Details, details
+from policyroute.replay.effects import caching
+from policyroute.replay.effects.lengths import Ratio
+from policyroute.replay.effects.tables import create_lengths
 from policyroute.replay.figures import Json
-from policyroute.replay.gate_sums import GateSums, gate_bags
+from policyroute.replay.gates.sums import GateSums, gate_bags
 from policyroute.replay.ledger import Effects, Ledger
-from policyroute.replay.lengths import Ratio
 from policyroute.replay.measures import Partial, compute, merge_partials
 from policyroute.replay.observe import Observed
 from policyroute.replay.options import CLUSTER, DAY, Options, SimulationError, Step, silent
@@ -27,7 +28,6 @@ from policyroute.replay.quality import quality
 from policyroute.replay.served import Served
 from policyroute.replay.traces import Trace
 from policyroute.replay.view import View
-from policyroute.replay.whatif import create_lengths
 from policyroute.signals.columns import VERSION
 
 

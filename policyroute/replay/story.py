@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from policyroute.language.policy import REQUESTED
-from policyroute.replay import caching, lengths
 from policyroute.replay.details import Example
+from policyroute.replay.effects import caching, lengths
 from policyroute.replay.figures import Json, dollars, figures, grouped, money, percent, total
 from policyroute.replay.ledger import CLASSES, PRICED, REFUSED, UNANSWERED, UNROUTABLE
 from policyroute.replay.measures import Table

@@ -5,83 +5,46 @@ For a set of candidates its rows fall into classes (`candidates.keys`) which all
 decides one row of each class. Sums are whole numbers of picodollars, so a class changes no digit.
 
 Usage is held as recorded, and every call succeeds at the first attempt: with the same, `simulate` gives the same totals to the picodollar.
-What depends on a request's neighbours (a prompt cache that follows a conversation) can't be had from one pass.
+What depends on a request's neighbours (a prompt cache that follows a conversation) can't be had from one pass: `effective` reckons it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
-from policyroute.backends.sql import ARM, MODEL, NOBODY, RULE, STUCK, Query, quoted
+from policyroute.backends.sql import ARM, MODEL, RULE, Query, literal, quoted
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy, Route, Rule
 from policyroute.prices.catalog import Catalog
-from policyroute.replay import caching
 from policyroute.replay.candidates import column_of, keys, lifted, reading
+from policyroute.replay.effects import caching
 from policyroute.replay.holdout import NOTHING, Cut, Holdout, cut
-from policyroute.replay.ledger import USAGE, Ledger
-from policyroute.replay.lengths import HELD
+from policyroute.replay.ledger import PLAIN, USAGE, Effects, Ledger
 from policyroute.replay.options import CLUSTER, Options, SimulationError, Step, silent
 from policyroute.replay.prepare import Prepared, prepared
 from policyroute.replay.statistics import bag_sql
+from policyroute.replay.sweep_totals import Periods, totals_of
 from policyroute.replay.traces import Trace
+from policyroute.replay.traces.sql import one
 from policyroute.replay.view import View
 
 USERS = "$by user_id"
 Bags = dict[int, tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a candidate does with some requests. Money is picodollars, `score` millionths.
+class Arm(NamedTuple):
+    """A model alone, or the policy (""), over some requests: picodollars, and the sum of scores in millionths."""
 
-    `old`, `new` and `changed` are of the `priced` requests, those that carry a saving; `moved` are of the `compared` ones, whose models
-    before and after are known; `score` is of the `scored` ones, for which every model has an outcome. `tiers`, `models` and `rules` count the
-    requests that a model answers, by name.
-    """
-
-    rows: int = 0
-    unknown: int = 0
-    refused: int = 0
-    unroutable: int = 0
-    priced: int = 0
-    changed: int = 0
-    old: int = 0
-    new: int = 0
-    compared: int = 0
-    moved: int = 0
-    scored: int = 0
-    score: int = 0
-    tiers: Mapping[str, int] = field(default_factory=dict)
-    models: Mapping[str, int] = field(default_factory=dict)
-    rules: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def known(self) -> int:
-        """Requests whose decision is known."""
-        return self.rows - self.unknown
-
-    @property
-    def saving(self) -> int:
-        """The baseline's cost less the routed one."""
-        return self.old - self.new
-
-
-@dataclass(frozen=True, slots=True)
-class Periods:
-    """A candidate's totals before the cut and in the hold-out; without a cut all is `early`."""
-
-    early: Totals
-    late: Totals
-
-    @property
-    def whole(self) -> Totals:
-        """Over the whole trace."""
-        return _added(self.early, self.late)
+    model: str
+    requests: int
+    cost: int
+    score: int
 
 
 # -- one trace for several policies --------------------------------------------------------------------------------
@@ -89,35 +52,26 @@ class Periods:
 
 @contextmanager
 def sweeping(
-    policies: Sequence[Policy], paths: Sequence[object], catalog: Catalog, options: Options, step: Step = silent, holdout: Holdout | None = None
+    policies: Sequence[Policy], paths: Sequence[str | Path], catalog: Catalog, options: Options, step: Step = silent, holdout: Holdout | None = None
 ) -> Iterator[list[Sweep]]:  # fmt: skip
     """A sweep for each of `policies`, whose models are completed from `catalog`; those with the same signals and models share one.
 
-    A sweep takes any policy that differs from the one it was made for in its rules and limits only. Raises as `prepared` does, and where
-    `options` ask for what a sweep can't hold.
+    A sweep takes any policy that differs from the one it was made for in its rules and limits only. All are compared with the same
+    baseline, in which a recorded model that the first policy declares has that policy's price. Raises as `prepared` does.
     """
-    held = _held(options)
+    options = replace(options, output=None, details=False)
     families = _families(policies)
     carriers = [_carrier([policies[place] for place in family]) for family in families]
     other = [options.baseline_policy] if options.baseline_policy else []
     _refuse_unknown_baseline(carriers, options)
     baselines = [len(carriers) if other else None] * len(carriers) + [None] * len(other)
-    with prepared([*carriers, *other], paths, catalog, held, step, baselines) as ready:  # type: ignore[arg-type]
-        made = [Sweep(ready, place, held.prompt_cache == caching.OFF, step) for place in range(len(carriers))]
+    with prepared([*carriers, *other], paths, catalog, options, step, baselines) as ready:
+        made = [Sweep(ready, place, options, step) for place in range(len(carriers))]
         if holdout is not None and made:
             where = made[0].cut(holdout)
             for sweep in made:
                 sweep.where = where
         yield [made[next(place for place, family in enumerate(families) if number in family)] for number in range(len(policies))]
-
-
-def _held(options: Options) -> Options:
-    if options.lengths != HELD:
-        raise SimulationError(
-            "several policies are compared with lengths as recorded", "leave `--lengths` out, or simulate the policies one by one"
-        )
-    cache = caching.OFF if options.prompt_cache == caching.OFF else caching.HELD
-    return replace(options, prompt_cache=cache, failures=False, output=None, details=False)
 
 
 def _families(policies: Sequence[Policy]) -> list[list[int]]:
@@ -161,28 +115,46 @@ def _refuse_unknown_baseline(policies: Sequence[Policy], options: Options) -> No
 class Sweep:
     """The narrow table of one family of policies. `where` cuts it into the part to choose on and the hold-out."""
 
-    def __init__(self, ready: Prepared, place: int, cold: bool, step: Step) -> None:
+    def __init__(self, ready: Prepared, place: int, options: Options, step: Step) -> None:
+        self.ready, self.place, self.options = ready, place, options
         self.connection: duckdb.DuckDBPyConnection = ready.connection
         self.trace: Trace = ready.trace
-        self.view: View = ready.views[place]
+        self.view = self.view_of(ready.views[place].policy, PLAIN)
         self.ledger: Ledger = self.view.ledger
+        self.sources = self._sources()
         self.table = f"sweep_{place}"
         self.where: Cut = NOTHING
         self.scores: frozenset[int] = frozenset()
         self.numbers = tuple(dict.fromkeys(self.ledger.numbers))
         self.unknown = [name for name, seen in self.view.observed.items() if seen.unknown]
         self.users = USERS.removeprefix("$by ") in self.ledger.segments
-        other = ready.views.index(self.ledger_view(ready)) if isinstance(self.ledger.baseline, Ledger) else None
-        against = ready.sources[other] if other is not None else [""] * len(ready.sources[place])
+        cold = options.prompt_cache == caching.OFF
         with step("pricing", self.trace.rows) as advance:
-            rows = " UNION ALL ".join(f"({self._rows(*pair, cold)})" for pair in zip(ready.sources[place], against, strict=True))
+            rows = " UNION ALL ".join(f"({self._rows(*pair, cold)})" for pair in self.sources)
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {self.table} AS {rows}")
             advance(self.trace.rows)
         self.columns = [str(name) for name in self.connection.table(self.table).columns]
 
-    def ledger_view(self, ready: Prepared) -> View:
-        """The view whose ledger is this one's baseline."""
-        return next(view for view in ready.views if view.ledger is self.ledger.baseline)
+    def view_of(self, policy: Policy, effects: Effects) -> View:
+        """A policy of the family as it sees the trace, with these effects."""
+        ready = self.ready
+        return View(
+            policy,
+            ready.trace,
+            self.options,
+            ready.served,
+            ready.views[self.place].ledger.baseline,
+            place=self.place,
+            effects=effects,
+        )
+
+    def _sources(self) -> list[tuple[str, str]]:
+        """For each part of the trace, its SELECT and that of the baseline policy ("" without one)."""
+        ready = self.ready
+        baseline = ready.views[self.place].ledger.baseline
+        others = [place for place, view in enumerate(ready.views) if view.ledger is baseline]
+        against = ready.sources[others[0]] if others else [""] * len(ready.sources[self.place])
+        return list(zip(ready.sources[self.place], against, strict=True))
 
     def cut(self, holdout: Holdout) -> Cut:
         """Where this trace is cut for a hold-out."""
@@ -196,12 +168,14 @@ class Sweep:
         kept += [quoted(USERS)] if self.users else []
         usage = [f'"${name}"' for name in USAGE]
         ts = '"$ts"' if ledger.dated else "CAST(NULL AS TIMESTAMP)"
-        slots = ", ".join(f'{prices.slot_sql(str(n), ts, usage[0], chr(34) + "$service_tier" + chr(34))} AS "$slot_{n}"' for n in self.numbers)
-        rows = f'SELECT {", ".join(kept)}, {", ".join(usage)}, {slots} FROM ({ledger.rows(source, baseline_source)})'
+        slots = ", ".join(
+            f'{prices.slot_sql(str(n), ts, usage[0], chr(34) + "$service_tier" + chr(34))} AS "$slot_{n}"' for n in self.numbers
+        )
+        rows = f"SELECT {', '.join(kept)}, {', '.join(usage)}, {slots} FROM ({ledger.rows(source, baseline_source)})"
         costs = []
         for number in self.numbers:
             parts = [f'CASE WHEN "$old" <> {number} THEN 0 ELSE {part} END' for part in usage[1:4]] if cold else usage[1:4]
-            costs.append(f'{prices.cost_sql(f"p{number}", usage[0], *parts, usage[4])} AS "$cost_{number}"')
+            costs.append(f'{prices.cost_sql(f"p{number}", *[usage[0], *parts, usage[4]])} AS "$cost_{number}"')
         joins = " ".join(f'JOIN {prices.name} p{n} ON p{n}.slot = s."$slot_{n}"' for n in self.numbers)
         dropped = ", ".join([*usage, *(f'"$slot_{n}"' for n in self.numbers)])
         return f"SELECT s.* EXCLUDE ({dropped}), {', '.join(costs)} FROM ({rows}) s {joins}"
@@ -234,7 +208,12 @@ class Sweep:
         grouped = {f'"$key_{place}"': sql for place, sql in enumerate(keys(candidates))}
         late = f'({self.where.late}) AS "$late"'
         keyed = ", ".join(["*", late, *(f"{sql} AS {name}" for name, sql in grouped.items())])
-        sums = {'"$row"': 'min("$row")', '"$n"': "count(*)", '"$named"': 'count(*) FILTER (WHERE "$old" >= 0)', '"$scored"': f"count(*) FILTER (WHERE {self._scorable})"}
+        sums = {
+            '"$row"': 'min("$row")',
+            '"$n"': "count(*)",
+            '"$named"': 'count(*) FILTER (WHERE "$old" >= 0)',
+            '"$scored"': f"count(*) FILTER (WHERE {self._scorable})",
+        }
         for n in self.numbers:
             priced = f'"$old_cost" IS NOT NULL AND "$cost_{n}" IS NOT NULL'
             sums |= {
@@ -261,7 +240,8 @@ class Sweep:
         """Totals of candidates that differ in their tunables: one query, in which the tunables' values are columns."""
         query = self._query(shape)
         names = list(candidates[0].tunables)
-        values = ", ".join(f"({', '.join(map(str, (place, *(policy.tunables[name].value for name in names))))})" for place, policy in enumerate(candidates))
+        rows = [[place, *(policy.tunables[name].value for name in names)] for place, policy in enumerate(candidates)]
+        values = ", ".join(f"({', '.join(map(literal, row))})" for row in rows)
         given = ", ".join(['"$candidate"', *(quoted(column_of(name)) for name in names)])
         relation = f"(SELECT * FROM {classes} CROSS JOIN (VALUES {values}) AS v({given}))"
         answered = f"{MODEL} >= 0"
@@ -270,13 +250,16 @@ class Sweep:
             f'coalesce(sum("$named") FILTER (WHERE {answered}), 0)', f"sum({self._of_model('moved')})",
             f'coalesce(sum("$scored") FILTER (WHERE {answered}), 0)', f"sum({self._of_model('points')})",
         ]  # fmt: skip
-        rows = self.connection.sql(
+        found = self.connection.sql(
             f'SELECT "$candidate", "$late", {RULE}, {ARM}, {MODEL}, {", ".join(sums)} FROM ({query.over(relation)}) GROUP BY ALL ORDER BY ALL'
         ).fetchall()
         groups: dict[tuple[int, bool], list[tuple[int, ...]]] = {}
-        for place, late, *group in rows:
+        for place, late, *group in found:
             groups.setdefault((place, late), []).append(tuple(group))
-        return [Periods(*(_totals(shape, query, groups.get((place, side), [])) for side in (False, True))) for place in range(len(candidates))]
+        return [
+            Periods(*(totals_of(shape, query, groups.get((place, side), [])) for side in (False, True)))
+            for place in range(len(candidates))
+        ]
 
     def _query(self, policy: Policy) -> Query:
         return Query(policy, unknown=self.unknown, full=False)
@@ -288,24 +271,32 @@ class Sweep:
 
     # -- clusters --------------------------------------------------------------------------------------------------
 
-    def bags(self, now: Policy, was: Policy | None = None, *, late: bool | None = None) -> Bags:
-        """The money of each bag of clusters under the baseline (or the policy `was`) and under `now`, of requests priced under both.
-
-        `late` takes the hold-out alone, or with False what comes before it.
-        """
-        old = '"$old_cost"'
-        rows = f"SELECT * FROM {self.table}" + ("" if late is None else f" WHERE ({self.where.late}) = {late}")
-        if was is not None:
-            kept = ", ".join(map(quoted, self.columns))
-            rows, old = f'SELECT {kept}, {self._cost()} AS "$was" FROM ({self._query(was).over(f"({rows})")})', '"$was"'
-        decided = f'SELECT "$bag", "$old_cost", {old} AS "$before", {self._cost()} AS "$after" FROM ({self._query(now).over(f"({rows})")})'
-        both = '"$old_cost" IS NOT NULL AND "$before" IS NOT NULL AND "$after" IS NOT NULL'
-        found = self.connection.sql(f'SELECT "$bag", sum("$before"), sum("$after") FROM ({decided}) WHERE {both} GROUP BY 1 ORDER BY 1').fetchall()
-        return {int(bag, 16): (int(before), int(after)) for bag, before, after in found}
-
-    def _cost(self) -> str:
+    def bags(self, policy: Policy, *, late: bool | None = None) -> Bags:
+        """Baseline and routed money of each bag of clusters, of priced requests; `late` takes the hold-out, or with False what is before it."""
+        rows = f"(SELECT * FROM {self.table}" + (")" if late is None else f" WHERE ({self.where.late}) = {late})")
         whens = " ".join(f'WHEN {place} THEN "$cost_{number}"' for place, number in enumerate(self.ledger.numbers))
-        return f"CASE {MODEL} {whens} END"
+        decided = f'SELECT "$bag", "$old_cost" AS old, CASE {MODEL} {whens} END AS new FROM ({self._query(policy).over(rows)})'
+        found = self.connection.sql(
+            f'SELECT "$bag", sum(old), sum(new) FROM ({decided}) WHERE old IS NOT NULL AND new IS NOT NULL GROUP BY 1 ORDER BY 1'
+        ).fetchall()
+        return {int(bag, 16): (int(old), int(new)) for bag, old, new in found}
+
+    def arms(self, policy: Policy) -> tuple[Arm, ...]:
+        """The policy ("") and each model alone over the hold-out's requests that all models could answer at a known cost and score."""
+        known = " AND ".join([f"({self.where.late})", self._scorable, *(f'"$cost_{n}" IS NOT NULL' for n in self.numbers)])
+        rows = f"(SELECT * FROM {self.table} WHERE {known})"
+        chosen = [
+            f"CASE {MODEL} {' '.join(f'WHEN {p} THEN {chr(34)}${what}_{n}{chr(34)}' for p, n in enumerate(self.ledger.numbers))} END"
+            for what in ("cost", "score")
+        ]
+        sums = [f"coalesce(sum({sql}), 0)" for sql in chosen]
+        sums += [f'coalesce(sum("${what}_{n}"), 0)' for n in self.ledger.numbers for what in ("cost", "score")]
+        count, *found = map(
+            int,
+            one(self.connection, f"SELECT count(*), {', '.join(sums)} FROM ({self._query(policy).over(rows)}) WHERE {MODEL} >= 0"),
+        )
+        names = ("", *policy.models)
+        return tuple(Arm(name, count, found[2 * place], found[2 * place + 1]) for place, name in enumerate(names)) if count else ()
 
     def moved_users(self, policy: Policy) -> tuple[tuple[int, int], tuple[int, int]]:
         """Users of whom a request changes its model, and all users: before the cut, and in the hold-out. One pass over the table."""
@@ -313,14 +304,11 @@ class Sweep:
         who = quoted(USERS)
         moved = f'"$old" >= 0 AND "$old" <> CASE {MODEL} {numbers} END'
         rows = self.connection.sql(
-            f'SELECT ({self.where.late}) AS late, count(DISTINCT {who}) FILTER (WHERE {moved}), count(DISTINCT {who}) '
+            f"SELECT ({self.where.late}) AS late, count(DISTINCT {who}) FILTER (WHERE {moved}), count(DISTINCT {who}) "
             f"FROM ({self._query(policy).over(self.table)}) GROUP BY 1"
         ).fetchall()
         by = {late: (int(some), int(all_)) for late, some, all_ in rows}
         return by.get(False, (0, 0)), by.get(True, (0, 0))
-
-
-# -- sums ----------------------------------------------------------------------------------------------------------
 
 
 def _shapes(candidates: Sequence[Policy]) -> list[tuple[Policy, list[int]]]:
@@ -334,36 +322,3 @@ def _shapes(candidates: Sequence[Policy]) -> list[tuple[Policy, list[int]]]:
         else:
             places.append(place)
     return found
-
-
-def _totals(policy: Policy, query: Query, rows: Sequence[tuple[int, ...]]) -> Totals:
-    """One candidate's totals from its groups: rule, arm, model, then sums."""
-    tiers = {(rule, arm): route.tier or ",".join(route.chain) for rule, arm, route in query.routes}
-    models, refusing = list(policy.models), query.refusals()
-    counts = {"unknown": 0, "refused": 0, "unroutable": 0}
-    by: tuple[dict[str, int], dict[str, int], dict[str, int]] = ({}, {}, {})
-    sums = [0] * 9
-    for rule, arm, model, *numbers in rows:
-        sums = [a + int(b) for a, b in zip(sums, numbers, strict=True)]
-        if model >= 0:
-            for names, name in zip(by, (tiers[rule, arm], models[model], policy.rules[rule].name), strict=True):
-                names[name] = names.get(name, 0) + int(numbers[0])
-        elif rule < 0 or model == STUCK:
-            counts["unknown"] += int(numbers[0])
-        elif model == NOBODY:
-            counts["refused" if rule in refusing else "unroutable"] += int(numbers[0])
-    names = ("rows", "priced", "changed", "old", "new", "compared", "moved", "scored", "score")
-    return Totals(**dict(zip(names, sums, strict=True)), **counts, tiers=by[0], models=by[1], rules=by[2])
-
-
-def _added(one: Totals, other: Totals) -> Totals:
-    def both(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-        return {name: a.get(name, 0) + b.get(name, 0) for name in dict.fromkeys((*a, *b))}
-
-    numbers = (
-        "rows", "unknown", "refused", "unroutable", "priced", "changed", "old", "new", "compared", "moved", "scored", "score",
-    )  # fmt: skip
-    return Totals(
-        **{name: getattr(one, name) + getattr(other, name) for name in numbers},
-        tiers=both(one.tiers, other.tiers), models=both(one.models, other.models), rules=both(one.rules, other.rules),
-    )  # fmt: skip

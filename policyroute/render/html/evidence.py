@@ -6,7 +6,7 @@ from typing import Any
 
 from policyroute.render import sentences as say
 from policyroute.render.html import pictures
-from policyroute.render.html.markup import NOTHING, Child, Html, folded, items, join, section, tag
+from policyroute.render.html.markup import NOTHING, Child, Html, folded, items, join, paragraph, prose, section, tag
 from policyroute.render.html.tables import Column, change, interval, minus, money, pairs, percent, table, text
 
 Json = dict[str, Any]
@@ -23,11 +23,11 @@ def quality(result: Json) -> Html:
         return NOTHING
     said, remedy = say.quality(panel)
     found = say.points(panel)
-    cautions = [tag("p", say.sentence(line), class_="caution") for line in panel.get("warnings") or ()]
+    cautions = [paragraph(line, "caution") for line in panel.get("warnings") or ()]
     rests = items(panel.get("assumptions") or (), class_="note")
     logged = [_logged(each) for each in panel.get("logged") or ()]
     return section(
-        "Quality", tag("p", tag("b", say.sentence(said))) if said else None, tag("p", say.sentence(remedy)) if remedy else None,
+        "Quality", tag("p", tag("b", prose(say.sentence(said)))) if said else None, paragraph(remedy) if remedy else None,
         pictures.quality(found), _points(found), *cautions, rests, *logged, id_="quality",
     )  # fmt: skip
 
@@ -62,8 +62,8 @@ def _logged(found: Json) -> Html:
          minus(say.ends(line.get("difference_interval"))))
         for name, line in (found["estimates"] or {}).items()
     ]  # fmt: skip
-    told = tag("p", say.sentence(found["sentence"]), " ", say.sentence(found["remedy"]) if found["remedy"] else None)
-    cautions = [tag("p", say.sentence(line), class_="caution") for line in found["warnings"]]
+    told = join([paragraph(found["sentence"]), paragraph(found["remedy"]) if found["remedy"] else None])
+    cautions = [paragraph(line, "caution") for line in found["warnings"]]
     head = tag("h3", f"Outcome {found['outcome']}, {found['used_rows']:,} of {say.count(found['rows'], 'request')}")
     made = table(f"Estimates of {found['outcome']} from logged propensities", columns, rows)
     return join([head, told, _overlap(found.get("overlap")), made, *cautions, items(found["assumptions"], class_="note")])
@@ -98,8 +98,8 @@ def scores(result: Json) -> Html:
         (line["stratum"], percent(line["row_percent"]), f"{line['scored']:,}", percent(line["mean_percent"]), _scored(line), line["verdict"])
         for line in found["strata"]
     ]  # fmt: skip
-    cautions = [tag("p", say.sentence(line["text"]), class_="caution") for line in found["alarms"]]
-    notes = items(map(say.sentence, found["warnings"]), class_="note")
+    cautions = [paragraph(line["text"], "caution") for line in found["alarms"]]
+    notes = items(found["warnings"], class_="note")
     lead = f"{found['scored']:,} of {say.count(found['drawn'], 'drawn request')} scored ({found['scale']}); {percent(found['wanted_percent'])} is wanted."
     return section("Scores", *cautions, table("Scores of a drawn sample", columns, rows), notes, id_="scores", lead=lead)
 
@@ -114,8 +114,8 @@ def _scored(line: Json) -> str:
 def signals(result: Json) -> Html:
     """Where each signal came from, and which the trace doesn't tell."""
     lines = result.get("signals") or []
-    cautions = [tag("p", f"{names}: {rest}.", class_="caution") for names, rest in say.unknown_signals(result)]
-    odd = [tag("p", say.sentence(line), class_="note") for line in say.odd_signals(result)]
+    cautions = [paragraph(f"{names}: {rest}", "caution") for names, rest in say.unknown_signals(result)]
+    odd = [paragraph(line, "note") for line in say.odd_signals(result)]
     columns = (text("signal"), text("known from"), Column("unknown in"), Column("outside its type in"))
     rows = [(line["signal"], line["source"], f"{line['unknown_rows']:,}", f"{line['outside_type_rows']:,}") for line in lines]
     made = table("Signals that the policy reads", columns, rows)
@@ -132,14 +132,17 @@ def self_test(result: Json) -> Html:
     ]  # fmt: skip
     made = table("Recorded costs and ours", columns, rows)
     return section(
-        "Self-test", tag("p", say.sentence(say.self_test(result))), folded("By model", made) if made else None, id_="self-test"
+        "Self-test",
+        paragraph(say.self_test(result)),
+        folded("By model", made) if made else None,
+        id_="self-test",
     )
 
 
 def assumptions(result: Json) -> Html:
     """What the figures rest on and the trace doesn't show."""
-    held = items(say.sentence(line) for line in result["assumptions"])
-    notes = items(say.sentence(note["message"]) for note in result["notes"])
+    held = items(result["assumptions"])
+    notes = items(note["message"] for note in result["notes"])
     of_trace = join([tag("h3", "Seen in the trace"), notes]) if notes else None
     return section("Assumed", tag("div", held, of_trace, class_="box"), id_="assumptions")
 

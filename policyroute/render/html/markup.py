@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+from policyroute.render.sentences import sentence
+
 VOID = {"br", "col", "hr", "meta"}
+_MINUS = re.compile(r"(?<![\w-])-(?=[$\d])")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
@@ -65,7 +68,24 @@ def folded(title: str, *children: Child, open_: bool = False) -> Html:
     return tag("details", tag("summary", title), *children, open=open_)
 
 
-def items(lines: Iterable[Child], class_: str | None = None) -> Html | None:
-    """A list; None where it has no lines."""
-    made = [tag("li", line) for line in lines]
+def prose(text: str) -> Html:
+    """A sentence of ours: figures keep their unit and have a real minus, what stands between backticks is code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return join([_figures(text)])
+    return join(tag("code", piece) if number % 2 else _figures(piece) for number, piece in enumerate(pieces))
+
+
+def _figures(text: str) -> str:
+    return _MINUS.sub("\u2212", text.replace(" %", "\u00a0%"))
+
+
+def paragraph(text: str, class_: str | None = None) -> Html:
+    """A paragraph of one sentence of ours."""
+    return tag("p", prose(sentence(text)), class_=class_)
+
+
+def items(lines: Iterable[str], class_: str | None = None) -> Html | None:
+    """A list of sentences of ours; None where it has none."""
+    made = [tag("li", prose(sentence(line))) for line in lines]
     return tag("ul", *made, class_=class_) if made else None

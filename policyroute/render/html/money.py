@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from policyroute.render import sentences as say
 from policyroute.render.gates import measured
 from policyroute.render.html import pictures
-from policyroute.render.html.markup import NOTHING, Child, Html, folded, items, join, section, tag
+from policyroute.render.html.markup import NOTHING, Child, Html, folded, items, join, paragraph, prose, section, tag
 from policyroute.render.html.tables import (
     BILL,
     Column,
@@ -45,16 +46,20 @@ def headline(result: Json) -> Html:
 
 def _figure(result: Json) -> Html:
     known, word = result["headline"], say.word(result)
-    words = {"saved": "saved", "dearer": "dearer", "no difference": "no difference"}
-    big = tag("p", tag("strong", f"{say.amount_percent(result)}"), f" {words[word]}", class_=f"big {word.split()[-1]}")
+    big = tag(
+        "p",
+        tag("strong", f"{say.amount_percent(result)}"),
+        f" {word}",
+        class_=f"big {word if not say.unproven(result) else 'unsure'}",
+    )
     bill_ = join([money(known["baseline_usd"]), " before, ", money(known["routed_usd"]), " under the policy: "])
-    return join([big, tag("p", bill_, tag("b", minus(say.amount(result))), f" {words[word]}, {say.coverage(result)}.")])
+    return join([big, tag("p", bill_, tag("b", minus(say.amount(result))), prose(f" {word}, {say.coverage(result)}."))])
 
 
 def _under(result: Json) -> Html:
     known = [say.interval(result), (result.get("break_even") or {}).get("sentence"), say.cold(result)]
-    cautions = [tag("p", say.sentence(caution), class_="caution") for caution in say.cautions(result)]
-    return join([*(tag("p", say.sentence(line)) for line in known if line), *cautions])
+    cautions = [paragraph(caution, "caution") for caution in say.cautions(result)]
+    return join([*(paragraph(line) for line in known if line), *cautions])
 
 
 def gates(result: Json) -> Html:
@@ -63,12 +68,12 @@ def gates(result: Json) -> Html:
     for gate in result.get("gates") or ():
         columns = (text("requirement"), text("outcome"), text("measured"), text(""))
         rows = [
-            (line["text"], _outcome(line["outcome"]), minus(measured(line)), line["detail"] or None)
+            (line["text"], _outcome(line["outcome"]), minus(measured(line)), prose(line["detail"]) if line["detail"] else None)
             for line in gate["requirements"]
         ]
         made.append(tag("h3", f"{gate['gate']}: ", _outcome(gate["outcome"])))
         made.append(tag("p", f"on {gate['traces']} against {gate['against']}", class_="note"))
-        made.append(tag("p", say.sentence(gate["detail"])) if gate["detail"] else None)
+        made.append(paragraph(gate["detail"]) if gate["detail"] else None)
         made.append(table(f"Requirements of the gate {gate['gate']}", columns, rows))
     return section("Gates", *made, id_="gates")
 
@@ -97,7 +102,7 @@ def comparison(result: Json) -> Html:
 def waterfall(result: Json) -> Html:
     """From the baseline to the new bill."""
     steps = result.get("waterfall") or []
-    if len(steps) < 2:
+    if len(steps) <= len(("baseline", "under the policy")):
         return NOTHING
     rows = [(step["label"], *_step(step)) for step in steps]
     figures = folded(
@@ -114,7 +119,7 @@ def accounting(result: Json) -> Html:
     """Each request stands in exactly one class."""
     columns = (text("class"), Column("requests"), Column("share"), interval("baseline"), Column("share of it"))
     rows = [
-        (join([tag("span", say.SHOWN_CLASSES.get(line["class"], line["class"])), *(tag("small", why) for why in line["why"])]),
+        (join([tag("span", say.SHOWN_CLASSES.get(line["class"], line["class"])), *(tag("small", prose(why)) for why in line["why"])]),
          f"{line['rows']:,}", percent(line["row_percent"]), tag("span", money(line["baseline_usd"]), say.unknown_rows(line)), percent(line["baseline_percent"]))
         for line in result["accounting"] if line["rows"]
     ]  # fmt: skip
@@ -155,7 +160,7 @@ def flows(result: Json) -> Html:
         if pairs
         else None
     )
-    lead = "Requests by the model that answered (left) and the model that the policy chooses (top)."
+    lead = "Requests by the model that answered (left) and the model that the policy chooses (top), with what they save. A request that keeps its model may find less of its prompt cached."
     return section("From model to model", _matrix(lines), told, id_="flows", lead=lead)
 
 
@@ -184,7 +189,8 @@ def _cell(line: Json | None, largest: int, same: bool) -> Html:
     if line is None:
         return tag("td", tag("span", "·", aria_label="none"))
     heat = f"--heat:{width(line['rows'], largest)}"
-    return tag("td", f"{line['rows']:,}", tag("small", "kept") if same else tag("small", saving(line["saving_usd"])), style=heat)
+    difference = saving(line["saving_usd"]) if not same or Decimal(line["saving_usd"]) else None
+    return tag("td", f"{line['rows']:,}", tag("small", "kept " if same else None, difference), style=heat)
 
 
 # -- by day, and what else costs -----------------------------------------------------------------------------------
@@ -219,7 +225,7 @@ def costs(result: Json) -> Html:
         if found:
             told += [
                 tag("h3", f"{label}: {found['mode']}"),
-                tag("p", say.sentence(found["sentence"])),
+                paragraph(found["sentence"]),
                 items(found.get("lines") or ()),
             ]
             told.append(_checked(found.get("check")))
@@ -229,9 +235,10 @@ def costs(result: Json) -> Html:
 def _checked(check: Json | None) -> Html | None:
     if not check or "recorded_tokens" not in check:
         return None
-    return tag(
-        "p", f"Checked on {count(check['rows'], 'recorded call')}: {check['modelled_tokens']:,} cached tokens modelled, {check['recorded_tokens']:,} recorded "
+    checked = (
+        f"Checked on {count(check['rows'], 'recorded call')}: {check['modelled_tokens']:,} cached tokens modelled, {check['recorded_tokens']:,} recorded "
         f"(off by {percent(check.get('error_percent'))}; call by call {percent(check.get('row_error_percent'))}). "
         f"Their bill: {minus(say.usd(check['modelled_usd']))} modelled, {minus(say.usd(check['recorded_usd']))} recorded "
-        f"({percent(check.get('cost_error_percent'))}).",
-    )  # fmt: skip
+        f"({percent(check.get('cost_error_percent'))})."
+    )
+    return paragraph(checked)

@@ -179,7 +179,9 @@ def _importer(heads: list[Head], format_: str | None) -> tuple[Importer, list[He
     if len(names) > 1:
         told = ", ".join(f"{Path(place).name} is {importer.name}" for place, importer in list(found.items())[:6])
         raise TraceError(
-            f"the files are of {len(names)} formats ({told})", "", f"name the files of one, or give --trace-format: {', '.join(names)}"
+            f"the files are of {len(names)} formats ({told})",
+            "",
+            f"name the files of one, or give --trace-format: {', '.join(names)}",
         )
     return IMPORTERS[names[0]], heads
 

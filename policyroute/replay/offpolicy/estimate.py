@@ -29,7 +29,7 @@ from statistics import NormalDist
 import duckdb
 
 from policyroute.replay.figures import Json, percent
-from policyroute.replay.offpolicy_log import (
+from policyroute.replay.offpolicy.log import (
     DIGITS,
     REASONS,
     UNIT,

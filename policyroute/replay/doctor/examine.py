@@ -20,8 +20,8 @@ from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy, Signal, TextType
 from policyroute.language.vocabulary import SIGNALS
 from policyroute.prices.catalog import Catalog
-from policyroute.replay.doctor_findings import findings
-from policyroute.replay.doctor_money import money
+from policyroute.replay.doctor.findings import findings
+from policyroute.replay.doctor.money import money
 from policyroute.replay.figures import percent
 from policyroute.replay.observe import Available, observe, wanted_content
 from policyroute.replay.traces import NAMES, Trace, open_trace

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from policyroute.replay.audit import COLUMNS, SCALES, AuditError, Stratum, sample_id, uncell
+from policyroute.replay.audit.draw import COLUMNS, SCALES, AuditError, Stratum, sample_id, uncell
 
 SCHEMA = "policyroute.audit/1"
 CONFIDENCE = 95  # percent

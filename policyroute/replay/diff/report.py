@@ -15,8 +15,8 @@ from policyroute.backends.sql import NOBODY, STUCK
 from policyroute.language.policy import Policy, Route, Rule
 from policyroute.prices.catalog import Catalog
 from policyroute.prices.table import fallbacks_of
-from policyroute.replay.changes import changes
-from policyroute.replay.compare import MOVED, REFUSES, SAME, SUMS, UNKNOWN, Comparison, Example, Side
+from policyroute.replay.diff.changes import changes
+from policyroute.replay.diff.compare import MOVED, REFUSES, SAME, SUMS, UNKNOWN, Comparison, Example, Side
 from policyroute.replay.figures import Json, dollars, percent
 from policyroute.replay.ledger import ESTIMATED, RECORDED_COST
 from policyroute.replay.measures import Table, merge

@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 
 from policyroute.backends.sql import RULE
-from policyroute.replay import lengths
+from policyroute.replay.effects import lengths
+from policyroute.replay.effects.lengths import HELD, MODELLED, PAIRED, Ratio
 from policyroute.replay.ledger import Ledger
-from policyroute.replay.lengths import HELD, MODELLED, PAIRED, Ratio
 
 
 def create_lengths(connection: duckdb.DuckDBPyConnection, ledger: Ledger, sources: Sequence[str]) -> list[Ratio]:

@@ -17,8 +17,8 @@ from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal, localconte
 
 from policyroute.language.policy import Gate, Requirement
 from policyroute.replay.figures import Json
-from policyroute.replay.gate_interval import Drawn, drawn, drawn_share
-from policyroute.replay.gate_sums import GateSums
+from policyroute.replay.gates.interval import Drawn, drawn, drawn_share
+from policyroute.replay.gates.sums import GateSums
 from policyroute.replay.statistics import FEW, HEAVY
 
 PASS, FAIL, UNSURE = "pass", "fail", "not enough data"

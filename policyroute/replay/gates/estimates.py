@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from policyroute.replay.gates import Estimate
+from policyroute.replay.gates.judge import Estimate
 
 LATENCY = "latency_ms"  # the outcome column that `latency` is
 

@@ -1,0 +1,1 @@
+"""Audits by hand: a sample to score, and what the scores show."""

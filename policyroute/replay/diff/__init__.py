@@ -1,0 +1,1 @@
+"""Two policies compared, as written and over a trace."""

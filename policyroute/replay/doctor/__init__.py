@@ -1,0 +1,1 @@
+"""What a trace can and cannot carry."""

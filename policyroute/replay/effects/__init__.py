@@ -1,0 +1,1 @@
+"""What a replay reckons beyond prices: answers' lengths, the prompt cache, outages."""

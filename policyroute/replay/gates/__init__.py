@@ -1,0 +1,1 @@
+"""Gates judged over a replay: the sums, the intervals, the judgement."""

@@ -1,0 +1,1 @@
+"""What an outcome would be under a policy, from logged propensities."""
