@@ -130,6 +130,8 @@ def command(
     """
     format_ = "json" if as_json else format_
     _check_format(format_)
+    if html is not None:
+        _require_charts()
     catalog = catalog_of(price_file)
     file = one_policy(policies[0] if policies else None)
     policy = priced(loaded(file), catalog)
@@ -195,20 +197,29 @@ def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Pol
     )
 
 
-def _write_html(found: Json, target: Path) -> None:
-    from policyroute.render.html import ReportExtraError, page  # the charts' packages are an extra
+def _require_charts() -> None:
+    """Say what `--html` needs before the replay, not after it."""
+    from policyroute.render.html import ReportExtraError, require
 
     try:
-        written = page(found)
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(written, "utf-8")
-        partial.replace(target)
+        require()
     except ReportExtraError as error:
         raise CannotRun(str(error), error.help) from None
+
+
+def _write_html(found: Json, target: Path) -> None:
+    from policyroute.render.html import page  # the charts' packages are an extra
+
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_text(page(found), "utf-8")
+        partial.replace(target)
     except OSError as error:
         raise CannotRun(
             f"`{target}` can't be written: {error.strerror or error}", "check the folder and the space on its disk"
         ) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _print(found: Json, format_: str, details: bool) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from policyroute.render.simulation import bar, share
+from policyroute.render.sentences import bar, share
 
 Json = dict[str, Any]
 _COLOURS = {"shown": "green", "alarm": "yellow", "failed": "red", "not scored": "dim"}

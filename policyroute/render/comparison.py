@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from policyroute.render.simulation import bar, share, usd
+from policyroute.render.sentences import bar, share, usd
 
 Json = dict[str, Any]
 MOST_CHANGES, MOST_TIERS, MOST_PAIRS, MOST_MEMBERS = 8, 5, 4, 2

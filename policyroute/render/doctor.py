@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from policyroute.render.simulation import bar, share, usd
+from policyroute.render.sentences import bar, share, usd
 
 Json = dict[str, Any]
 MOST_MODELS, MOST_NAMES = 12, 24

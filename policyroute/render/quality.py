@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from policyroute.render.simulation import bar, share
+from policyroute.render.sentences import bar, share
 
 Json = dict[str, Any]
 COLOURS = {"route": "green", "do not route": "yellow", "not enough data": "yellow"}
