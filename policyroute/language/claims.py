@@ -203,9 +203,9 @@ class Claims:
             return None
         if node.argument and node.argument.value not in [rule.name for rule in self.rules]:
             self.targets.expand((node.argument,), requested=False)
-        if node.confidence is not None and not 0 < node.confidence.value < SHARES:
+        if node.confidence is not None and not 5_000 <= node.confidence.value <= 9_990:
             help_ = "write `at 95%`"
-            self.scope.report("unknown-metric", "a confidence lies between 0 % and 100 %", node.confidence.span, help_)
+            self.scope.report("unknown-metric", "a confidence lies between 50 % and 99.9 %", node.confidence.span, help_)
         if _unit(node.bound.value) not in units:
             self.scope.report(
                 "unknown-metric",

@@ -60,8 +60,8 @@ def parse_holdout(text: str) -> Holdout:
     return Holdout(text.strip(), share=share)
 
 
-def cut(connection: duckdb.DuckDBPyConnection, table: str, asked: Holdout) -> Cut:
-    """Where to cut the rows of `table`, which has "$ts" (NULL where there is no date) and "$bag"."""
+def cut(connection: duckdb.DuckDBPyConnection, table: str, asked: Holdout, *, clustered: bool = True) -> Cut:
+    """Where to cut the rows of `table`, which has "$ts" (NULL where there is no date) and "$bag", of clusters or else of single requests."""
     share = asked.share or QUARTER
     if asked.seconds:
         low, high = one(connection, f'SELECT epoch_us(min("$ts")), epoch_us(max("$ts")) FROM {table}')
@@ -76,7 +76,7 @@ def cut(connection: duckdb.DuckDBPyConnection, table: str, asked: Holdout) -> Cu
     bags = share * _BAGS // PARTS
     return Cut(
         f"CAST('0x' || \"$bag\" AS INTEGER) < {bags}",
-        f"{_percent(share)} of the clusters by a hash, since the trace has no dates",
+        f"{_percent(share)} of the {'clusters' if clustered else 'requests'} by a hash, since the trace has no dates",
         "cluster",
     )
 

@@ -158,7 +158,7 @@ class Sweep:
 
     def cut(self, holdout: Holdout) -> Cut:
         """Where this trace is cut for a hold-out."""
-        return cut(self.connection, self.table, holdout)
+        return cut(self.connection, self.table, holdout, clustered=self.view.cluster is not None)
 
     def _rows(self, source: str, baseline_source: str, cold: bool) -> str:
         """One row per request of a part: signals, baseline, and what each model costs."""

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import policyroute
 from policyroute.replay.candidates import Values
-from policyroute.replay.constraints import Pair
+from policyroute.replay.constraints import Constraint, Pair
 from policyroute.replay.effects import caching
 from policyroute.replay.figures import Json, dollars, percent
 from policyroute.replay.options import DECISIVE
@@ -26,6 +26,7 @@ from policyroute.signals.columns import VERSION
 SCHEMA = "policyroute.tuning/1"
 CHANGE, LEAVE, DONT = "change", "leave it", "do not route"
 QUALITY_UNKNOWN = "quality is not identifiable from these traces: what is cheaper may answer worse"
+_UNPRICED = "`policyroute simulate` says why, and `--assume`, `--prices`, `--incumbent` or `--baseline` may help"
 
 
 def tuning(tuned: Tuned) -> Json:
@@ -48,7 +49,7 @@ def tuning(tuned: Tuned) -> Json:
         "answer": {"word": word, "sentence": sentence, "values": chosen_values(tuned) if word == CHANGE else {}},
         "tunables": list(_tunables(tuned)),
         "unread_tunables": list(tuned.idle),
-        "constraints": [{"text": each.text, **_met(tuned, each.short_by)} for each in _holding(tuned)],
+        "constraints": [_bound(tuned, each) for each in tuned.asked.constraints],
         "figure": {"name": tuned.figure.name, "better": "less" if tuned.figure.less else "more"},
         "holdout": {
             "asked": tuned.asked.holdout.text, "sentence": tuned.cut.sentence, "by": tuned.cut.by,
@@ -85,6 +86,8 @@ def chosen_values(tuned: Tuned) -> Values:
 
 def _answer(tuned: Tuned, difference: Json) -> tuple[str, str]:
     chosen = tuned.chosen
+    if not any(each.periods.early.priced for each in tuned.candidates):
+        return LEAVE, f"nothing can be told: no request before the hold-out is priced on both sides; {_UNPRICED}"
     if chosen is None:
         nearest = min(tuned.candidates, key=lambda each: (each.short_by(tuned.asked.constraints), each.point))
         told = ", ".join(f"{each.figure.name} {_shown(nearest.figure(each.figure))}" for each in tuned.asked.constraints)
@@ -160,31 +163,15 @@ def _end(tuned: Tuned, name: str, value: int | None) -> str | None:
     return "below all that was seen" if value <= least else "above all that was seen" if value >= most else None
 
 
-def _holding(tuned: Tuned) -> tuple[_Bound, ...]:
-    return tuple(_Bound(tuned, number) for number in range(len(tuned.asked.constraints)))
-
-
-class _Bound:
-    """One constraint with what is asked of it."""
-
-    def __init__(self, tuned: Tuned, number: int) -> None:
-        self.constraint = tuned.asked.constraints[number]
-        self.text = self.constraint.text
-
-    def short_by(self, candidate: Candidate, late: bool) -> Json:
-        pair = candidate.figure(self.constraint.figure, late=late)
-        return {"percent": percent(*pair), "met": not self.constraint.short_by(pair)}
-
-
-def _met(tuned: Tuned, short_by: object) -> Json:
+def _bound(tuned: Tuned, constraint: Constraint) -> Json:
     """What the present and the chosen values make of a constraint, in both periods."""
-    assert callable(short_by)
-    sides = {"present": tuned.present, **({"chosen": tuned.chosen} if tuned.chosen else {})}
-    return {
-        f"{name}_{period}": short_by(candidate, late)
-        for name, candidate in sides.items()
-        for period, late in (("earlier", False), ("holdout", True))
-    }
+    found: Json = {"text": constraint.text}
+    for name, candidate in (("present", tuned.present), ("chosen", tuned.chosen)):
+        for period, late in (("earlier", False), ("holdout", True)):
+            if candidate is not None:
+                pair = candidate.figure(constraint.figure, late=late)
+                found[f"{name}_{period}"] = {"percent": percent(*pair), "met": not constraint.short_by(pair)}
+    return found
 
 
 def _both(tuned: Tuned, candidate: Candidate) -> Json:
@@ -250,7 +237,7 @@ def _cautions(tuned: Tuned, difference: Json) -> Iterator[str]:
             yield f"`{line['name']}` = {line['chosen']} is {line['at_end']}: the trace doesn't say where to stop"
     if not tuned.asked.constraints:
         yield "no constraint was given: of all candidates the one that saves most was chosen"
-    if not tuned.arms:
+    if not tuned.present.periods.early.scored:
         yield QUALITY_UNKNOWN
     if tuned.idle:
         yield f"no rule reads {', '.join(f'`{name}`' for name in tuned.idle)}"

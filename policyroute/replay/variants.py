@@ -27,7 +27,9 @@ def variants(changes: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
     """All combinations of the values of `--set`, in order; raises `SimulationError` beyond 100."""
     found = [dict(zip(changes, values, strict=True)) for values in product(*changes.values())]
     if len(found) > MOST:
-        raise SimulationError(f"{len(found):,} variants are more than {MOST}", "give fewer values, or let `policyroute tune` search")
+        raise SimulationError(
+            f"{len(found):,} variants are more than {MOST}", "give fewer values, or let `policyroute tune` search"
+        )
     return found
 
 
@@ -50,13 +52,15 @@ def compare(
 
 
 def _names(policies: Sequence[Policy]) -> list[str]:
-    """A policy's name, with the values of the tunables in which it differs from the others of that name."""
+    """A policy's name, with the values of the tunables in which it differs from the others of that name, or else its digest."""
     found = []
     for policy in policies:
         others = [other for other in policies if other.name == policy.name]
         moved = [name for name, one in policy.tunables.items() if any(other.tunables.get(name) != one for other in others)]
         found.append(" ".join([policy.name, *(f"{name}={policy.tunables[name].value}" for name in moved)]))
-    return found
+    return [
+        f"{name} ({policy.digest[:7]})" if found.count(name) > 1 else name for name, policy in zip(found, policies, strict=True)
+    ]
 
 
 def _totals(policies: Sequence[Policy], sweeps: Sequence[Sweep], step: Step) -> list[Periods]:

@@ -1,8 +1,8 @@
 """The interval of a gate's figure: that of `statistics`, and for shares of requests wide enough where cases are few.
 
-A share's interval also holds the interval of the same length on the scale of log odds, and, where under 20 clusters have a
-case, Garwood's exact interval of a Poisson count (F. Garwood, "Fiducial Limits for the Poisson Distribution", 1936). At
-another confidence than that of `statistics` its interval is stretched as a normal one would be.
+A share's interval also holds the interval of the same length on the scale of log odds. Where under 20 clusters have a case, or are
+without, a bootstrap has nothing to draw: Garwood's exact interval of a Poisson count stands instead (F. Garwood, "Fiducial
+Limits for the Poisson Distribution", 1936).
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from statistics import NormalDist
 
-from policyroute.replay.statistics import CONFIDENCE, uncertainty
+from policyroute.replay.statistics import ratio, uncertainty
 
 RARE = 20  # clusters with a case, below which their number is taken as a Poisson count
 _WHOLE = 10_000  # parts of one, in a confidence
-_UNIT = 1_000  # counts are scaled so that what `statistics` rounds is nothing
 _HALVINGS = 80  # of an interval: finer than any digit that is shown
 
 
@@ -39,16 +37,12 @@ def drawn(pairs: Mapping[int, tuple[int, int]], confidence: int, *, money: bool 
 
     `confidence` is in parts of ten thousand; `money` says that the sums are picodollars. None with fewer than two clusters.
     """
-    unit = 1 if money else _UNIT
-    found = uncertainty({bag: (under * unit, (under - over) * unit) for bag, (over, under) in pairs.items()})
-    if found is None:
-        return None
-    interval = found.saving if total else found.share
-    middle, reach = (interval.low + interval.high) / 2, (interval.high - interval.low) / 2 * _factor(confidence)
-    low, high = middle - reach, middle + reach
-    if total:
-        return Drawn(low / unit, high / unit, found.clusters, found.largest)
-    return Drawn(low, high, found.clusters, found.largest)
+    percent = Decimal(confidence) / 100
+    if money and total:
+        spent = uncertainty({bag: (under, under - over) for bag, (over, under) in pairs.items()}, confidence=percent)
+        return Drawn(spent.saving.low, spent.saving.high, spent.clusters, spent.largest) if spent else None
+    found = ratio(pairs, percent, within=(None, 1) if money else (None, None))
+    return Drawn(found.interval.low, found.interval.high, found.clusters, found.largest) if found else None
 
 
 def drawn_share(pairs: Mapping[int, tuple[int, int]], confidence: int) -> Drawn | None:
@@ -58,10 +52,15 @@ def drawn_share(pairs: Mapping[int, tuple[int, int]], confidence: int) -> Drawn 
         return None
     counted = [(over, under) for over, under in pairs.values() if under > 0]
     share = Decimal(sum(over for over, _ in counted)) / sum(under for _, under in counted)
-    down, up = _rare([over for over, _ in counted], share, confidence)
+    few = _rare([over for over, _ in counted], share, confidence)
     others = _rare([under - over for over, under in counted], 1 - share, confidence)
-    ends = _logit(share, (found.high - found.low) / 2)
-    low, high = min(found.low, ends[0], down, 1 - others[1]), max(found.high, ends[1], up, 1 - others[0])
+    if few is not None:
+        low, high = few
+    elif others is not None:
+        low, high = 1 - others[1], 1 - others[0]
+    else:
+        ends = _logit(share, (found.high - found.low) / 2)
+        low, high = min(found.low, ends[0]), max(found.high, ends[1])
     return Drawn(max(Decimal(0), low), min(Decimal(1), high), found.clusters, found.largest, share in (0, 1))
 
 
@@ -73,23 +72,18 @@ def _logit(share: Decimal, reach: Decimal) -> tuple[Decimal, Decimal]:
     return odds / (odds + factor), odds * factor / (1 + odds * factor)
 
 
-def _factor(confidence: int) -> Decimal:
-    asked, drawn_at = (NormalDist().inv_cdf(0.5 + share / 2) for share in (confidence / _WHOLE, CONFIDENCE / 100))
-    return Decimal(repr(round(asked / drawn_at, 9)))
-
-
 # -- rare cases ----------------------------------------------------------------------------------------------------
 
 
-def _rare(counts: Sequence[int], share: Decimal, confidence: int) -> tuple[Decimal, Decimal]:
-    """Garwood's interval of a Poisson count of clusters with a case, in the unit of `share`; the share itself where they are many.
+def _rare(counts: Sequence[int], share: Decimal, confidence: int) -> tuple[Decimal, Decimal] | None:
+    """Garwood's interval of a Poisson count of clusters with a case, in the unit of `share`; None where they are many.
 
     Where some have many cases and some few, they count as fewer clusters that are alike: (sum x)^2 / sum x^2, Kish's number.
     """
     whole = sum(counts)
     cases = whole * whole // sum(count * count for count in counts) if whole else 0
     if cases >= RARE:
-        return share, share
+        return None
     tail = (1 - Decimal(confidence) / _WHOLE) / 2
     most = _mean(cases, tail)
     if cases == 0:
