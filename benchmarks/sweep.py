@@ -16,10 +16,10 @@ from replay import generate
 from policyroute.language import check_text
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog, complete, load_catalog
-from policyroute.replay.candidates import evenly, tuned
 from policyroute.replay.options import Options
 from policyroute.replay.simulate import simulate
-from policyroute.replay.sweep import sweeping
+from policyroute.replay.tuning.candidates import evenly, tuned
+from policyroute.replay.tuning.sweep import sweeping
 
 ROWS, SMOKE_ROWS = 2_000_000, 200_000
 ROUNDS, SMOKE_ROUNDS = 3, 2

@@ -27,13 +27,13 @@ from policyroute.language.reference import decide
 from policyroute.language.source import Source
 from policyroute.prices.catalog import complete
 from policyroute.prices.cost import Cost, Usage, cost
-from policyroute.replay.candidates import leaves, lifted, moving, subjects, threshold, tuned
-from policyroute.replay.effective import paired, replayed
-from policyroute.replay.holdout import Holdout, parse_holdout
 from policyroute.replay.options import Options, SimulationError
-from policyroute.replay.sweep import sweeping
-from policyroute.replay.sweep_totals import Totals, added
-from policyroute.replay.variants import compare, variants
+from policyroute.replay.tuning.candidates import leaves, lifted, moving, subjects, threshold, tuned
+from policyroute.replay.tuning.effective import paired, replayed
+from policyroute.replay.tuning.holdout import Holdout, parse_holdout
+from policyroute.replay.tuning.sweep import sweeping
+from policyroute.replay.tuning.totals import Totals, added
+from policyroute.replay.tuning.variants import compare, variants
 from tests.simulate_support import ROOT, catalog, held, picodollars, policy_from, policy_of, replay
 
 HELD = Options(prompt_cache="held", failures=False)

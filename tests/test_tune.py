@@ -23,13 +23,13 @@ from policyroute.language import Policy, load
 from policyroute.language.formatter import format_source
 from policyroute.language.source import Source
 from policyroute.render.tuning import tuning as render
-from policyroute.replay.candidates import tuned
-from policyroute.replay.constraints import Constraint, Figure, default_figure, parse_constraint
-from policyroute.replay.holdout import parse_holdout
 from policyroute.replay.options import Options, SimulationError
-from policyroute.replay.sweep_totals import Totals
-from policyroute.replay.tune import Tuned, Tuning, front, tune
-from policyroute.replay.tune_report import tuning, values_of
+from policyroute.replay.tuning.candidates import tuned
+from policyroute.replay.tuning.constraints import Constraint, Figure, default_figure, parse_constraint
+from policyroute.replay.tuning.holdout import parse_holdout
+from policyroute.replay.tuning.report import tuning, values_of
+from policyroute.replay.tuning.totals import Totals
+from policyroute.replay.tuning.tune import Tuned, Tuning, front, tune
 from tests.simulate_support import ROOT, Json, catalog, policy_from, policy_of
 
 HELD = Options(prompt_cache="held", failures=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -112,18 +112,18 @@ def one_policy(given: str | None) -> Path:
     return found[0]
 
 
-def read_policy(path: Path, *, library: bool = False) -> Checked:
-    """Read and check a policy file; a file that can't be read ends the command."""
+def read_policy(path: Path, *, library: bool = False, tunables: Mapping[str, int] | None = None) -> Checked:
+    """Read and check a policy file, with `tunables` in place of its own values; a file that can't be read ends the command."""
     try:
-        return check_file(path, library=library)
+        return check_file(path, library=library, tunables=tunables)
     except (OSError, ValueError) as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
         raise CannotRun(f"`{path}` can't be read: {reason}", "a policy is a UTF-8 text file") from None
 
 
-def loaded(path: Path) -> Policy:
+def loaded(path: Path, tunables: Mapping[str, int] | None = None) -> Policy:
     """The policy in `path`. Its errors are shown on stderr and end the command with exit code 2."""
-    checked = read_policy(path)
+    checked = read_policy(path, tunables=tunables)
     if checked.failed:
         fail_with(checked, path)
     return checked.policy
@@ -157,7 +157,7 @@ def _value(policy: Policy, name: str, text: str) -> Value:
     if signal is None:
         raise CannotRun(f"no signal is named `{name}`", did_you_mean(name, policy.signals) or "`policyroute vocabulary` lists them")
     match signal.type:
-        case IntType(low, high) if (number := _whole(text)) is not None and low <= number <= high:
+        case IntType(low, high) if (number := whole(text)) is not None and low <= number <= high:
             return number
         case IntType(low, high):
             raise CannotRun(f"`{name}` is a number from {low} to {high}", f"write `--assume {name}={low}`")
@@ -171,7 +171,7 @@ def _value(policy: Policy, name: str, text: str) -> Value:
             return text
 
 
-def _whole(text: str) -> int | None:
+def whole(text: str) -> int | None:
     """A whole number as policies write it (`1500`, `1.5k`, `2M`), or None."""
     match = re.fullmatch(r"([0-9_]{1,18}(?:\.[0-9]{1,6})?)([kM]?)", text)
     if not match or not match[1][0].isdigit():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from policyroute.cli.common import CannotRun, assumed, loaded, one_policy, priced
+from policyroute.cli.common import CannotRun, assumed, loaded, one_policy, pairs, priced, whole
 from policyroute.cli.trace_options import (
     catalog_of,
     machine_options,
@@ -26,6 +27,7 @@ from policyroute.cli.trace_options import (
 from policyroute.language.policy import Gate, Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.render.audit import audit
+from policyroute.render.simulation import comparison
 from policyroute.render.simulation import simulation as render
 from policyroute.replay.audit.scores import judged, read_scores
 from policyroute.replay.effects.lengths import HELD, MODES, PAIRED
@@ -35,6 +37,8 @@ from policyroute.replay.options import Options
 from policyroute.replay.report import result
 from policyroute.replay.simulate import simulate
 from policyroute.replay.traces.importers import IMPORTERS
+from policyroute.replay.tuning.holdout import parse_holdout
+from policyroute.replay.tuning.variants import compare, variants
 
 FORMATS = ("text", "markdown", "json")
 Json = dict[str, Any]
@@ -55,6 +59,9 @@ Json = dict[str, Any]
     metavar="TUNABLE=N[,N...]",
     multiple=True,
     help="Replay with other values of a tunable; several values stand side by side.",
+)
+@click.option(
+    "--holdout", metavar="TIME", help="With several policies or values: choose on the past, judge on the rest: 7d, 12h or 25%."
 )
 @click.option(
     "--baseline",
@@ -118,7 +125,7 @@ Json = dict[str, Any]
 @click.option("--with-text", is_flag=True, help="Add the last user message to the examples.")
 @machine_options
 def command(
-    traces: tuple[str, ...], policies: tuple[str, ...], changes: tuple[str, ...], baseline: str | None, gate: str | None, assume: tuple[str, ...], without: str,
+    traces: tuple[str, ...], policies: tuple[str, ...], changes: tuple[str, ...], holdout: str | None, baseline: str | None, gate: str | None, assume: tuple[str, ...], without: str,
     by: tuple[str, ...], cluster: str | None, lengths: str | None, prompt_cache: str | None, ignore_failures: bool, outcomes: Path | None,
     outcomes_format: str | None, feedback: tuple[str, ...], scores: Path | None, scores_of_any_policy: bool, trace_format: str | None, mapping: tuple[str, ...], incumbent: str | None,
     price_file: Path | None, output: Path | None, html: Path | None, format_: str, as_json: bool, details: bool, with_text: bool, signals_cache: str,
@@ -133,9 +140,11 @@ def command(
     if html is not None:
         _require_charts()
     catalog = catalog_of(price_file)
-    file = one_policy(policies[0] if policies else None)
-    policy = priced(loaded(file), catalog)
+    files = [one_policy(name) for name in policies] or [one_policy(None)]
+    file = files[0]
     with replaying():
+        candidates = [priced(loaded(each, values), catalog) for each in files for values in variants(_changes(changes))]
+        policy = candidates[0]
         gates = chosen_gates(policy, gate) if gate else ()
         paths = list(traces) or _gate_traces(gates, file)
         named, other = _baseline(policy, baseline or _gate_baseline(gates, policy), catalog)
@@ -148,12 +157,28 @@ def command(
         )  # fmt: skip
         sheet = read_scores(scores) if scores else None
         found = result(simulate(policy, paths, catalog, options, progress))
+        if len(candidates) > 1 or holdout is not None:
+            apart = parse_holdout(holdout) if holdout is not None else None
+            found["comparison"] = compare(candidates, paths, catalog, replace(options, output=None), progress, holdout=apart)
         if sheet is not None:
             found["scores"] = judged(sheet, digest=policy.digest, watched=policy.order[:1], any_policy=scores_of_any_policy)
     if html is not None:
         _write_html(found, html)
     _print(found, format_, details)
     sys.exit(exit_code(found["gates"]))
+
+
+def _changes(given: Sequence[str]) -> dict[str, list[int]]:
+    """`--set NAME=VALUE[,VALUE...]` options: the values to try of each tunable."""
+    found: dict[str, list[int]] = {}
+    for name, text in pairs(given, "--set").items():
+        values = [whole(part.strip()) for part in text.split(",")]
+        if None in values:
+            raise CannotRun(
+                f"`--set {name}={text}` holds no whole number", f"write `--set {name}=800`, or several: `--set {name}=200,400,1k`"
+            )
+        found[name] = [value for value in values if value is not None]
+    return found
 
 
 def _check_format(format_: str) -> None:
@@ -231,5 +256,7 @@ def _print(found: Json, format_: str, details: bool) -> None:
         click.echo(document(found), nl=False)
     else:
         render(found, output_console(), details=details)
+        if details and "comparison" in found:
+            comparison(found["comparison"], output_console())
         if "scores" in found:
             audit(found["scores"], output_console())

@@ -31,11 +31,11 @@ from policyroute.language.numerals import renumbered
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.render.tuning import tuning as render
-from policyroute.replay.constraints import parse_constraint
-from policyroute.replay.holdout import parse_holdout
 from policyroute.replay.options import Options
-from policyroute.replay.tune import GRID, Tuning, tune
-from policyroute.replay.tune_report import tuning
+from policyroute.replay.tuning.constraints import parse_constraint
+from policyroute.replay.tuning.holdout import parse_holdout
+from policyroute.replay.tuning.report import tuning
+from policyroute.replay.tuning.tune import GRID, Tuning, tune
 
 
 @click.command(name="tune")

@@ -10,7 +10,7 @@ from typing import Any
 from policyroute.language import syntax
 from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
-from policyroute.language.effects import SHARES, canonical
+from policyroute.language.effects import canonical
 from policyroute.language.expressions import ExpressionChecker, Scope
 from policyroute.language.leaves import MILLISECONDS
 from policyroute.language.policy import (

@@ -158,15 +158,22 @@ def _comparison(result: Json, console: Console) -> None:
 
 
 def comparison(lines: list[Json], console: Console) -> None:
-    """Several policies over the same trace, one line each."""
-    table = _table("By policy", "saving", "", "", "95 % interval", "changed", "after")
+    """Several policies over the same trace, one line each; with a hold-out the one that was chosen before it is marked."""
+    apart = [line["holdout"] for line in lines if "holdout" in line]
+    columns = ("saving", "", "", "95 % interval", "changed", "after", *(("in the hold-out", "95 % interval") if apart else ()))
+    table = _table("By policy", *columns)
     for line in lines:
+        late = line.get("holdout")
+        judged = (usd(late["saving_usd"]), say.ends(late.get("interval"), " %")) if late else ()
+        name = f"[bold]{escape(line['policy'])} (chosen)[/]" if line.get("chosen") else escape(line["policy"])
         table.add_row(
-            escape(line["policy"]), usd(line["saving_usd"]), share(line["saving_percent"]), bar(line["saving_percent"]), say.ends(line.get("interval"), " %"),
-            share(line["changed_percent"]), usd(line["routed_usd"]),
+            name, usd(line["saving_usd"]), share(line["saving_percent"]), bar(line["saving_percent"]), say.ends(line.get("interval"), " %"),
+            share(line["changed_percent"]), usd(line["routed_usd"]), *judged,
         )  # fmt: skip
     console.print()
     console.print(table)
+    for late in apart[:1]:
+        console.print(f"  [dim]chosen by what was saved before the hold-out: {escape(late['sentence'])}[/]", soft_wrap=True)
 
 
 def _risk(result: Json, console: Console) -> None:

@@ -16,7 +16,7 @@ from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.policy import Policy
 from policyroute.replay.options import SimulationError
 from policyroute.replay.outcomes.table import MICRO
-from policyroute.replay.sweep_totals import Totals
+from policyroute.replay.tuning.totals import Totals
 
 Pair = tuple[int, int]
 METRICS: dict[str, Callable[[Totals, str, Pair], Pair]] = {

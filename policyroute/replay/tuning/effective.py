@@ -12,7 +12,7 @@ from policyroute.replay.effects import caching
 from policyroute.replay.effects.failures import create_calendar
 from policyroute.replay.effects.tables import create_lengths
 from policyroute.replay.ledger import CLASSES, PRICED, Effects, Ledger
-from policyroute.replay.sweep import Sweep
+from policyroute.replay.tuning.sweep import Sweep
 
 
 class Priced(NamedTuple):

@@ -21,18 +21,18 @@ from pathlib import Path
 from policyroute.backends.sql import expression
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
-from policyroute.replay.candidates import evenly, moving, subjects, tuned
-from policyroute.replay.constraints import Constraint, Figure, Pair, default_figure
-from policyroute.replay.effective import effects_of, paired
-from policyroute.replay.holdout import DEFAULT, Cut, Holdout
 from policyroute.replay.ledger import Effects
 from policyroute.replay.options import Options, SimulationError, Step, silent
 from policyroute.replay.outcomes import served_numbers
 from policyroute.replay.outcomes.cells import named
-from policyroute.replay.sweep import Arm, Sweep, sweeping
-from policyroute.replay.sweep_totals import Periods
 from policyroute.replay.traces import Trace
 from policyroute.replay.traces.sql import one
+from policyroute.replay.tuning.candidates import evenly, moving, subjects, tuned
+from policyroute.replay.tuning.constraints import Constraint, Figure, Pair, default_figure
+from policyroute.replay.tuning.effective import effects_of, paired
+from policyroute.replay.tuning.holdout import DEFAULT, Cut, Holdout
+from policyroute.replay.tuning.sweep import Arm, Sweep, sweeping
+from policyroute.replay.tuning.totals import Periods
 
 GRID = 12  # quantiles that are tried of each tunable
 GRIDDED = 2  # tunables up to which all combinations are tried

@@ -22,16 +22,16 @@ from policyroute.backends.sql import ARM, MODEL, RULE, Query, literal, quoted
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy, Route, Rule
 from policyroute.prices.catalog import Catalog
-from policyroute.replay.candidates import column_of, keys, lifted, reading
 from policyroute.replay.effects import caching
-from policyroute.replay.holdout import NOTHING, Cut, Holdout, cut
 from policyroute.replay.ledger import PLAIN, USAGE, Effects, Ledger
 from policyroute.replay.options import CLUSTER, Options, SimulationError, Step, silent
 from policyroute.replay.prepare import Prepared, prepared
 from policyroute.replay.statistics import bag_sql
-from policyroute.replay.sweep_totals import Periods, totals_of
 from policyroute.replay.traces import Trace
 from policyroute.replay.traces.sql import one
+from policyroute.replay.tuning.candidates import column_of, keys, lifted, reading
+from policyroute.replay.tuning.holdout import NOTHING, Cut, Holdout, cut
+from policyroute.replay.tuning.totals import Periods, totals_of
 from policyroute.replay.view import View
 
 USERS = "$by user_id"

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from decimal import ROUND_HALF_EVEN, Decimal
 
 import policyroute
-from policyroute.replay.candidates import Values
-from policyroute.replay.constraints import Constraint, Pair
 from policyroute.replay.effects import caching
 from policyroute.replay.figures import Json, dollars, percent
 from policyroute.replay.options import DECISIVE
 from policyroute.replay.outcomes.table import MICRO
 from policyroute.replay.statistics import Interval, Uncertainty, uncertainty
-from policyroute.replay.sweep import Arm
-from policyroute.replay.sweep_totals import Totals
-from policyroute.replay.tune import Candidate, Tuned, front
+from policyroute.replay.tuning.candidates import Values
+from policyroute.replay.tuning.constraints import Constraint, Pair
+from policyroute.replay.tuning.sweep import Arm
+from policyroute.replay.tuning.totals import Totals
+from policyroute.replay.tuning.tune import Candidate, Tuned, front
 from policyroute.signals.columns import VERSION
 
 SCHEMA = "policyroute.tuning/1"

@@ -7,18 +7,19 @@ figures come from one pass for all; with a prompt cache, lengths or outages reck
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
-from policyroute.replay.effective import Priced, effects_of, replayed
 from policyroute.replay.figures import Json, dollars, percent
-from policyroute.replay.holdout import Holdout
 from policyroute.replay.options import Options, SimulationError, Step, silent
-from policyroute.replay.sweep import Sweep, sweeping
-from policyroute.replay.sweep_totals import Periods, Totals
-from policyroute.replay.tune_report import interval_of
+from policyroute.replay.tuning.effective import Priced, effects_of, replayed
+from policyroute.replay.tuning.holdout import Holdout
+from policyroute.replay.tuning.report import interval_of
+from policyroute.replay.tuning.sweep import Sweep, sweeping
+from policyroute.replay.tuning.totals import Periods, Totals
 
 MOST = 100  # variants of one call
 
@@ -45,10 +46,17 @@ def compare(
     shown = names or _names(policies)
     with sweeping(policies, paths, catalog, options, step, holdout) as sweeps:
         totals = _totals(policies, sweeps, step)
-        return [
+        columns = [
             _column(name, policy, sweep, periods, holdout)
             for name, policy, sweep, periods in zip(shown, policies, sweeps, totals, strict=True)
         ]
+        return columns if holdout is None else _chosen(columns)
+
+
+def _chosen(columns: list[Json]) -> list[Json]:
+    """Each column marked with whether it saved most before the hold-out: chosen on the past, judged by its `holdout`."""
+    earlier = [Decimal(column["saving_usd"]) - Decimal(column["holdout"]["saving_usd"]) for column in columns]
+    return [column | {"chosen": place == earlier.index(max(earlier))} for place, column in enumerate(columns)]
 
 
 def _names(policies: Sequence[Policy]) -> list[str]:

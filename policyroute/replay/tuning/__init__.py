@@ -1,0 +1,1 @@
+"""Several settings of a policy over one trace: side by side, and the best of them."""
