@@ -149,7 +149,7 @@ MISTAKES = [  # command, what stderr says, and the remedy
     (f"{SIMULATE} --prices nothing.json", "can't read the price file `nothing.json`", "name a readable file"),
     (f"{SIMULATE} --memory lots", "`lots` is not an amount of memory", "write it as `--memory 400MB`"),
     (f"{SIMULATE} --threads 0", "Invalid value for '--threads'", "policyroute simulate --help"),
-    ("simulate --policy good.route", "there is no trace to replay", "policyroute simulate --help"),
+    ("simulate --policy good.route", "there is no trace to replay", "policyroute simulate TRACE"),
     ("import nothing.parquet -o out.parquet", "there is no such file", "check the path"),
     ("import trace.jsonl", "Missing option '--output'", "policyroute import --help"),
     ("import trace.jsonl -o out.parquet --map model=engine", "there is no field `engine`", "fields found: "),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
-from policyroute.replay.statistics import Interval, uncertainty
+from policyroute.replay.statistics import Interval, ratio, uncertainty
 
 _NORMAL = Decimal("1.959963984540054")  # the 97.5 % point of the standard normal
 _UNIT = 10**12  # what one request counts: the resampler's sums are whole nano-units
@@ -33,12 +33,12 @@ def plain(pairs: Iterable[tuple[int, int]]) -> Interval | None:
 
 
 def paired(bags: Mapping[str, tuple[int, Fraction]]) -> Interval | None:
-    """The 95 % interval of sum(x) / sum(n) by the symmetric bootstrap-t of `statistics`; None with fewer than two bags.
+    """The 95 % interval of sum(x) / sum(n) by the bootstrap of `statistics`; None with fewer than two bags.
 
     `x` is a difference in the units of a score (parts of 1), which is rounded to 10^-9 of it per bag.
     """
-    drawn = uncertainty({int(bag, 16): (n * _UNIT, n * _UNIT - round(x * _UNIT)) for bag, (n, x) in bags.items()})
-    return drawn.share if drawn else None
+    drawn = ratio({int(bag, 16): (round(x * _UNIT), n * _UNIT) for bag, (n, x) in bags.items()})
+    return drawn.interval if drawn else None
 
 
 def saved(bags: Mapping[str, tuple[int, int]]) -> Interval | None:
