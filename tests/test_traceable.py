@@ -35,7 +35,8 @@ def replayed(name: str, place: Path) -> tuple[Json, str]:
 
 
 def asked(query: str) -> list[tuple[Any, ...]]:
-    return duckdb.sql(query).fetchall()
+    with duckdb.connect() as connection:
+        return connection.sql(query).fetchall()
 
 
 def line(money: Json) -> tuple[int, int, int, int]:

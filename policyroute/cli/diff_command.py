@@ -46,7 +46,6 @@ FORMATS = ("text", "markdown", "json")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where a decision moved; without traces, where the policies differ.")
 @click.option("--with-text", is_flag=True, help="Add the last user message to the examples.")
 @replay_options
-@click.option("--trace-format", metavar="NAME", help="The trace's format, where it should not be detected.")
 @mapping_options
 @price_option
 @machine_options

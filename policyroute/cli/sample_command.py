@@ -37,7 +37,6 @@ from policyroute.replay.audit.scores import enough_when_all_right
 @click.option("--trace", "traces", multiple=True, metavar="TRACE...", help="The replayed files, for request ids and texts.")
 @click.option("--with-text", is_flag=True, help="Add the last user message, and the answer where the decided model gave it.")
 @click.option("--policy", "policy_file", metavar="FILE", help="The policy that decided, where the decisions don't name it.")
-@click.option("--trace-format", metavar="NAME", help="The trace's format, where it should not be detected.")
 @mapping_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
 def command(

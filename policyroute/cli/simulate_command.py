@@ -13,9 +13,11 @@ import click
 
 from policyroute.cli.common import CannotRun, assumed, loaded, one_policy, pairs, priced, whole
 from policyroute.cli.trace_options import (
+    baseline_of,
     catalog_of,
     machine_options,
     mapping_options,
+    outcomes_options,
     output_console,
     price_option,
     progress,
@@ -25,7 +27,6 @@ from policyroute.cli.trace_options import (
     settings,
 )
 from policyroute.language.policy import Gate, Policy
-from policyroute.prices.catalog import Catalog
 from policyroute.render.audit import audit
 from policyroute.render.simulation import comparison
 from policyroute.render.simulation import simulation as render
@@ -87,13 +88,7 @@ Json = dict[str, Any]
     help="Other models' prompt cache.  [default: model where the trace tells enough, else held]",
 )
 @click.option("--ignore-failures", is_flag=True, help="Don't replay the recorded outages of providers.")
-@click.option(
-    "--outcomes",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What several models answered to the same requests: cost against quality.",
-)
-@click.option("--outcomes-format", metavar="NAME", help="The format of that file, where it should not be detected.")
+@outcomes_options
 @click.option(
     "--outcome",
     "feedback",
@@ -108,7 +103,6 @@ Json = dict[str, Any]
     help="A scored sheet of `policyroute sample`: how often each tier was right.",
 )
 @click.option("--scores-of-any-policy", is_flag=True, help="Take scores that were drawn under another policy.")
-@click.option("--trace-format", metavar="NAME", help="The trace's format, where it should not be detected.")
 @mapping_options
 @price_option
 @click.option(
@@ -147,7 +141,7 @@ def command(
         policy = candidates[0]
         gates = chosen_gates(policy, gate) if gate else ()
         paths = list(traces) or _gate_traces(gates, file)
-        named, other = _baseline(policy, baseline or _gate_baseline(gates, policy), catalog)
+        named, other = baseline_of(policy, baseline or _gate_baseline(gates, policy), catalog)
         full = details or html is not None or format_ != "text"
         options = Options(
             baseline=named, baseline_policy=other, assume=assumed(policy, assume), format=trace_format, output=output, gates=gates, feedback=feedback,
@@ -210,16 +204,6 @@ def _gate_traces(gates: Sequence[Gate], file: Path) -> list[str | Path]:
 
 def _gate_baseline(gates: Sequence[Gate], policy: Policy) -> str:
     return gate_baseline(gates[0], policy) if gates else "recorded"
-
-
-def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Policy | None]:
-    if baseline.endswith(".route"):
-        return "recorded", priced(loaded(one_policy(baseline)), catalog)
-    if baseline in ("recorded", "requested") or baseline in policy.models:
-        return baseline, None
-    raise CannotRun(
-        f"there is no baseline `{baseline}`", f"recorded, requested, a `.route` file, or a model: {', '.join(policy.models)}"
-    )
 
 
 def _require_charts() -> None:

@@ -15,7 +15,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from policyroute.cli.common import CannotRun, config, pairs
+from policyroute.cli.common import CannotRun, config, loaded, one_policy, pairs, priced
+from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog, load_catalog
 from policyroute.prices.library import cache_folder
 from policyroute.prices.litellm import PriceFileError
@@ -35,13 +36,25 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
     return decorated
 
 
+outcomes_options = _together(
+    click.option(
+        "--outcomes",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What several models answered to the same requests: cost against quality.",
+    ),
+    click.option("--outcomes-format", metavar="NAME", help="The format of that file, where it should not be detected."),
+)
+"""Answers of all models: `outcomes`, `outcomes_format`."""
+
 mapping_options = _together(
+    click.option("--trace-format", metavar="NAME", help="The trace's format, where it should not be detected."),
     click.option(
         "--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read a canonical column from a field of the trace."
     ),
     click.option("--incumbent", metavar="MODEL", help="The model that served a trace which names none."),
 )
-"""How the trace's columns are found: `mapping` and `incumbent`."""
+"""How the trace is read: `trace_format`, `mapping` and `incumbent`."""
 
 price_option = click.option(
     "--prices",
@@ -89,6 +102,17 @@ def catalog_of(price_file: Path | None) -> Catalog:
         return load_catalog(price_file)
     except PriceFileError as error:
         raise CannotRun(str(error), error.help) from None
+
+
+def baseline_of(policy: Policy, named: str, catalog: Catalog) -> tuple[str, Policy | None]:
+    """`--baseline` as the fields `baseline` and `baseline_policy` of `Options`."""
+    if named.endswith(".route"):
+        return "recorded", priced(loaded(one_policy(named)), catalog)
+    if named in ("recorded", "requested") or named in policy.models:
+        return named, None
+    raise CannotRun(
+        f"there is no baseline `{named}`", f"recorded, requested, a `.route` file, or a model: {', '.join(policy.models)}"
+    )
 
 
 def reading(mapping: tuple[str, ...], incumbent: str | None) -> dict[str, Any]:

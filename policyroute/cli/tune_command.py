@@ -15,9 +15,11 @@ import click
 
 from policyroute.cli.common import CannotRun, assumed, fail_with, loaded, one_policy, priced, read_policy
 from policyroute.cli.trace_options import (
+    baseline_of,
     catalog_of,
     machine_options,
     mapping_options,
+    outcomes_options,
     output_console,
     price_option,
     progress,
@@ -28,8 +30,6 @@ from policyroute.cli.trace_options import (
 )
 from policyroute.language.load import check_file, read_text
 from policyroute.language.numerals import renumbered
-from policyroute.language.policy import Policy
-from policyroute.prices.catalog import Catalog
 from policyroute.render.tuning import tuning as render
 from policyroute.replay.options import Options
 from policyroute.replay.tuning.constraints import parse_constraint
@@ -67,15 +67,8 @@ from policyroute.replay.tuning.tune import GRID, Tuning, tune
     type=click.Choice(["held", "model", "off"]),
     help="Other models' prompt cache in the hold-out.  [default: model where the trace tells enough, else held]",
 )
-@click.option(
-    "--outcomes",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What several models answered to the same requests: `quality` can be told.",
-)
-@click.option("--outcomes-format", metavar="NAME", help="The format of that file, where it should not be detected.")
+@outcomes_options
 @replay_options
-@click.option("--trace-format", metavar="NAME", help="The trace's format, where it should not be detected.")
 @mapping_options
 @price_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
@@ -93,7 +86,7 @@ def command(
     catalog = catalog_of(price_file)
     file = one_policy(policy_file)
     policy = priced(loaded(file), catalog)
-    named, other = _baseline(policy, baseline, catalog)
+    named, other = baseline_of(policy, baseline, catalog)
     with replaying():
         asked = Tuning(tuple(parse_constraint(text, policy) for text in constraints), grid, parse_holdout(holdout))
         options = Options(
@@ -112,16 +105,6 @@ def command(
         return
     render(found, output_console())
     _tell(found, file, write)
-
-
-def _baseline(policy: Policy, baseline: str, catalog: Catalog) -> tuple[str, Policy | None]:
-    if baseline.endswith(".route"):
-        return "recorded", priced(loaded(one_policy(baseline)), catalog)
-    if baseline in ("recorded", "requested") or baseline in policy.models:
-        return baseline, None
-    raise CannotRun(
-        f"there is no baseline `{baseline}`", f"recorded, requested, a `.route` file, or a model: {', '.join(policy.models)}"
-    )
 
 
 def _tell(found: dict[str, Any], file: Path, write: bool) -> None:

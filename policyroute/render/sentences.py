@@ -102,9 +102,19 @@ def baseline(result: Json) -> str:
 
 
 def word(result: Json) -> str:
-    """`saved`, `dearer` or `no difference`."""
+    """`saved`, `dearer`, `no difference`, or `not a saving` where it is no larger than the error of our prices."""
     saving = Decimal(result["headline"]["saving_usd"])
+    if saving > 0 and within_error(result):
+        return "not a saving"
     return "saved" if saving > 0 else "dearer" if saving < 0 else "no difference"
+
+
+def within_error(result: Json) -> bool:
+    """Whether the difference is no larger than the self-test's error."""
+    test, head = result.get("self_test"), result["headline"]
+    if not test or not head["rows"]:
+        return False
+    return abs(Decimal(head["saving_usd"])) <= abs(Decimal(test["error_usd"]))
 
 
 def amount(result: Json) -> str:
@@ -148,7 +158,11 @@ def cold(result: Json) -> str | None:
 
 
 def unproven(result: Json) -> bool:
-    """Whether the headline's interval, of dollars or of the share, includes 0."""
+    """Whether the headline's interval, of dollars or of the share, includes 0, or its difference is within our prices' error."""
+    return _includes_zero(result) or word(result) == "not a saving"
+
+
+def _includes_zero(result: Json) -> bool:
     found = result.get("interval") or {}
     ranges = [found[key] for key in ("saving_usd", "saving_percent") if found.get(key)]
     return any(Decimal(low) <= 0 <= Decimal(high) for low, high in ranges)
@@ -157,13 +171,11 @@ def unproven(result: Json) -> bool:
 def cautions(result: Json) -> list[str]:
     """What stands between the headline and a bet on it: the interval's warnings, and an error as large as the saving."""
     found = list((result.get("interval") or {}).get("warnings", ()))
-    if unproven(result):
+    if _includes_zero(result):
         found.append("the interval includes 0: these requests don't show that anything is saved or lost")
-    test, head = result.get("self_test"), result["headline"]
-    if test and head["rows"] and abs(Decimal(head["saving_usd"])) <= abs(Decimal(test["error_usd"])):
-        found.append(
-            f"the difference is smaller than the self-test's error ({usd(test['error_usd'], signed=True)}): it is not a saving"
-        )
+    if within_error(result) and Decimal(result["headline"]["saving_usd"]):
+        error = usd(result["self_test"]["error_usd"], signed=True)
+        found.append(f"the difference is not larger than the self-test's error ({error}): it is not a saving")
     return found
 
 

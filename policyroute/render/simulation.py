@@ -22,7 +22,7 @@ from policyroute.render.simulation_details import everything
 MOST_RULES, MOST_FLOWS, MOST_MEMBERS, MOST_SEGMENTS = 12, 4, 2, 5
 ROOM = 110  # columns of a terminal below which a rule's bill is left to --details
 TARGET, SHORT_TARGET = 44, 14  # characters of a rule's target
-SAVING_COLOURS = {"saved": "green", "dearer": "red", "no difference": "yellow"}
+SAVING_COLOURS = {"saved": "green", "dearer": "red", "no difference": "yellow", "not a saving": "yellow"}
 
 
 def simulation(result: Json, console: Console, details: bool = False) -> None:
