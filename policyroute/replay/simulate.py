@@ -16,7 +16,6 @@ from policyroute.prices.catalog import Catalog
 from policyroute.replay.details import Details, details
 from policyroute.replay.effects import caching
 from policyroute.replay.effects.lengths import Ratio
-from policyroute.replay.effects.tables import create_lengths
 from policyroute.replay.figures import Json
 from policyroute.replay.gates.sums import GateSums, gate_bags
 from policyroute.replay.ledger import Effects, Ledger
@@ -25,6 +24,7 @@ from policyroute.replay.observe import Observed
 from policyroute.replay.options import CLUSTER, DAY, Options, SimulationError, Step, silent
 from policyroute.replay.prepare import Prepared, prepared
 from policyroute.replay.quality import quality
+from policyroute.replay.ratios import create_lengths
 from policyroute.replay.served import Served
 from policyroute.replay.traces import Trace
 from policyroute.replay.view import View

@@ -30,7 +30,9 @@ def create_rules(connection: duckdb.DuckDBPyConnection, served: Served) -> None:
     """Make the table of rules by model number; a model without a known rule keeps nothing."""
     rows = []
     for number, (prices, provider) in enumerate(zip(served.lists, served.providers, strict=True)):
-        rule = cache_rule(provider or "")
+        rule = cache_rule(provider) or (
+            cache_rule(prices.provider) if prices else None
+        )  # a trace may have its own name for a seller
         sells = bool(prices) and any(price.write_5m is not None for price in prices.prices) if prices else False
         rows.append((number, rule.lifetime, rule.minimum, rule.step, sells) if rule else (number, -1, 0, 1, False))
     connection.execute(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from policyroute.language.policy import Policy
 from policyroute.replay.effects import caching
 from policyroute.replay.effects.failures import create_calendar
-from policyroute.replay.effects.tables import create_lengths
 from policyroute.replay.ledger import CLASSES, PRICED, Effects, Ledger
+from policyroute.replay.ratios import create_lengths
 from policyroute.replay.tuning.sweep import Sweep
 
 
