@@ -31,6 +31,7 @@ EDITION = 1
 _BEDROCK = re.compile(
     r"^(?:[a-z]{2,6}(?:-gov)?\.)?(?:ai21|amazon|anthropic|cohere|deepseek|meta|mistral|openai|qwen|stability|writer)\."
 )
+_ALIASES = {"x_ai": "x-ai", "azure.ai.inference": "azure", "gcp.gen_ai": "google"}  # OpenTelemetry's names that genai-prices doesn't know
 _FIRST = ("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai")  # whose own models are meant by a bare id
 
 
@@ -92,6 +93,7 @@ class Library:
 
     def _named(self, provider: str) -> Shelf | None:
         name = provider.strip().lower()
+        name = _ALIASES.get(name, name)
         return self._shelves.get(name) or next((shelf for shelf in self._shelves.values() if shelf.is_named(name)), None)
 
     def _at(self, shelf: Shelf, wanted: str) -> PriceList | None:
