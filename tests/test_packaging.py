@@ -79,7 +79,12 @@ def test_wheel_holds_the_package(dist: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         names = {name for name in opened.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "policyroute").rglob("*.py")}
-    assert names == modules | {"policyroute/language/route.lark", "policyroute/prices/abilities.json", "policyroute/py.typed"}
+    assert names == modules | {
+        "policyroute/language/route.lark",
+        "policyroute/prices/abilities.json",
+        "policyroute/py.typed",
+        "policyroute/render/html/style.css",
+    }
 
 
 @pytest.mark.slow
