@@ -132,7 +132,7 @@ def command(
     format_ = "json" if as_json else format_
     _check_format(format_)
     if html is not None:
-        _require_charts()
+        _prepare_html(html)
     catalog = catalog_of(price_file)
     files = [one_policy(name) for name in policies] or [one_policy(None)]
     file = files[0]
@@ -206,14 +206,16 @@ def _gate_baseline(gates: Sequence[Gate], policy: Policy) -> str:
     return gate_baseline(gates[0], policy) if gates else "recorded"
 
 
-def _require_charts() -> None:
-    """Say what `--html` needs before the replay, not after it."""
+def _prepare_html(target: Path) -> None:
+    """Say what `--html` lacks before the replay, not after it."""
     from policyroute.render.html import ReportExtraError, require
 
     try:
         require()
     except ReportExtraError as error:
         raise CannotRun(str(error), error.help) from None
+    if not target.parent.is_dir():
+        raise CannotRun(f"`{target}` can't be written: there is no folder `{target.parent}`", "make it, or name another file")
 
 
 def _write_html(found: Json, target: Path) -> None:
