@@ -296,7 +296,13 @@ def main() -> int:
     lines = run(worlds, replicates, given.processes, of)
     found = report(lines, worlds, replicates)
     found.write(given.smoke)
-    print(found.markdown(), table(lines), sep="\n")
+    error = 100 * math.sqrt(0.95 * 0.05 / worlds)
+    print(
+        found.markdown(),
+        table(lines),
+        f"\nPercent covered; chance moves one figure by {error:.1f} points (standard error at 95 %).",
+        sep="\n",
+    )
     return 0 if all(within_chance(figures, worlds) for world, figures in lines if world.claimed) else 1
 
 

@@ -31,7 +31,11 @@ EDITION = 1
 _BEDROCK = re.compile(
     r"^(?:[a-z]{2,6}(?:-gov)?\.)?(?:ai21|amazon|anthropic|cohere|deepseek|meta|mistral|openai|qwen|stability|writer)\."
 )
-_ALIASES = {"x_ai": "x-ai", "azure.ai.inference": "azure", "gcp.gen_ai": "google"}  # OpenTelemetry's names that genai-prices doesn't know
+_ALIASES = {
+    "x_ai": "x-ai",
+    "azure.ai.inference": "azure",
+    "gcp.gen_ai": "google",
+}  # OpenTelemetry's names that genai-prices doesn't know
 _FIRST = ("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai")  # whose own models are meant by a bare id
 
 

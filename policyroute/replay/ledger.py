@@ -237,7 +237,8 @@ class Ledger:
             **{name: f'"${name}"' for name in USAGE}, **{f"new_{name}": f'"$new_{name}"' for name in USAGE if not self.effects.plain},
             "old_cost_usd": _dollars('"$old_cost"'), "new_cost_usd": _dollars('"$new_cost"'), "recorded_cost_usd": _dollars('"$recorded_cost"'),
         }  # fmt: skip
-        others = [name for name in self.segments if not name.startswith("$") and (name not in columns or name not in self.columns)]
+        known = {column for column, _ in self._identities()}  # a segment that stands among the identities already
+        others = [name for name in self.segments if not name.startswith("$") and not (name in columns and name in known)]
         columns |= {f"by {name}" if name in columns else name: quoted("$by " + name) for name in others}
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed} FROM ({self.rows(source, baseline_source)})"

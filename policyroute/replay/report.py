@@ -116,8 +116,8 @@ def _interval(simulation: Simulation) -> Json | None:
     if drawn is None:
         return None
     return {
-        "confidence_percent": CONFIDENCE, "method": "symmetric bootstrap-t over clusters, Poisson weights", "cluster": simulation.cluster,
-        "clusters": drawn.clusters, "largest_cluster_percent": _rounded(drawn.largest * 100),
+        "confidence_percent": CONFIDENCE, "method": "bootstrap over clusters, Poisson weights: jackknife error, skewness taken out, the wider of bootstrap-t and t", "cluster": simulation.cluster,
+        "clusters": drawn.clusters, "effective_clusters": _rounded(drawn.effective), "largest_cluster_percent": _rounded(drawn.largest * 100),
         "saving_usd": _ends(drawn.saving, 10**12), "saving_percent": _ends(drawn.share, Decimal("0.01")),
         "delta_saving_usd": _ends(drawn.saving_delta, 10**12), "delta_saving_percent": _ends(drawn.share_delta, Decimal("0.01")),
         "warnings": list(drawn.warnings),

@@ -19,7 +19,8 @@ from policyroute.language.policy import Gate, Requirement
 from policyroute.replay.figures import Json
 from policyroute.replay.gates.interval import Drawn, drawn, drawn_share
 from policyroute.replay.gates.sums import GateSums
-from policyroute.replay.statistics import FEW, HEAVY
+from policyroute.replay.power import clusters_needed
+from policyroute.replay.statistics import FEW, HEAVY, Interval
 
 PASS, FAIL, UNSURE = "pass", "fail", "not enough data"
 EXIT_CODES = {PASS: 0, FAIL: 1, UNSURE: 3}
@@ -282,11 +283,16 @@ def _straddles(requirement: Requirement, found: Drawn, value: Decimal, low: Deci
     met, _ = _MEETS[requirement.relation]
     likely = "the value meets the bound" if met(value, value, requirement.bound) else "the value misses the bound"
     gap = abs(value - requirement.bound)
-    reach = high - value if value < requirement.bound else value - low
     if gap == 0 or requirement.unit == "$" or requirement.relation in ("==", "!="):
         return f"the bound lies inside the interval; {likely}", None
-    times = reach / gap if found.empty else (reach / gap) ** 2
-    return f"the bound lies inside the interval; {likely}", _ceiling(found.clusters * times) + 1
+    below = value < requirement.bound
+    if found.empty:
+        needed = _ceiling(found.clusters * (high - value if below else value - low) / gap)
+    else:
+        needed = (
+            clusters_needed(value, Interval(low, high), found.clusters, requirement.bound, at_least=not below) or found.clusters
+        )
+    return f"the bound lies inside the interval; {likely}", needed + 1
 
 
 def _takes(sums: GateSums, found: Drawn, needed: int, days: int | None) -> str:
