@@ -59,7 +59,7 @@ def passages() -> tuple[str, ...]:
     for topic in _manual().values():
         for block in re.split(r"\n\s*\n", topic):
             found[block.strip("\n")] = None
-    for path in sorted((ROOT / "traces").glob("*.parquet")):
+    for path in (ROOT / "traces" / f"{name}.parquet" for name in ("coding", "saas", "support")):
         for text in pq.read_table(path, columns=["messages"]).column(0).unique().to_pylist():
             for message in json.loads(text) if text else ():
                 if isinstance(message.get("content"), str):

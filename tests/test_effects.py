@@ -152,7 +152,7 @@ def modelled_reads(rows: Sequence[Row]) -> list[int]:
         before, recorded = mine.get((talk, new)), theirs.get((talk, row["model"]))
         heads[talk] += uses[talk] and not row["cached_tokens"] and kept(rows, recorded, at, row["model"]) > 0
         head_of[at] = heads[talk]
-        if new == row["model"] and before == recorded:
+        if new == row["model"] and (talk is None or before == recorded):
             reads[at] = row["cached_tokens"]
         elif talk is not None and uses[talk] and before is not None:
             reads[at] = kept(rows, before, at, new) if head_of[before] == heads[talk] else 0

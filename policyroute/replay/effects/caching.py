@@ -7,7 +7,7 @@ it (prices/caching.py), and nothing after that; where the model bills cache writ
 found nothing cached right after another shows that the prompt's beginning changed there: no model keeps a prefix across it.
 
 Conservative: conversations whose calls never used a cache get none, prefixes that several conversations share are not
-carried over, and a call without a conversation finds nothing cached at another model.
+carried over, and a call without a conversation keeps what was recorded at its own model and finds nothing at another.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def cached(
     heads = f'SELECT *, sum(CAST("$reset" AS INTEGER)) OVER (PARTITION BY "$conversation" {order} CURRENT ROW) AS "$head" FROM ({resets})'
     mine = _last(f"{{'row': \"$row\", 'ts': \"$ts\", 'size': {size}, 'head': \"$head\"}}", new, size, order)
     state = f'SELECT *, {mine} AS "$mine" FROM ({heads})'
-    same = "FALSE" if all_rows else f'{new} = {old} AND s."$mine".row IS NOT DISTINCT FROM s."$theirs".row'
+    unmoved = 's."$conversation" IS NULL OR s."$mine".row IS NOT DISTINCT FROM s."$theirs".row'
+    same = "FALSE" if all_rows else f"{new} = {old} AND ({unmoved})"
     warm = f's."$conversation" IS NOT NULL AND s."$uses" AND s."$mine".head = s."$head" AND {_fresh("s", "$mine")}'
     prefix = f'CASE WHEN {warm} THEN CASE WHEN s."$mine".size < {size} THEN s."$mine".size ELSE {size} END ELSE 0 END'
     read = (
