@@ -34,7 +34,6 @@ from policyroute.language.source import Span
 from policyroute.language.vocabulary import COMPARISONS, SIGNALS
 
 LARGEST_RESULT = 2**62
-ZERO = Literal(0)
 LARGEST_CONDITION = 5_000
 DEEPEST_CONDITION = 100
 ANSWER_STATES = ("empty", "truncated", "json")

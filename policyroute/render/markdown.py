@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from policyroute.render import sentences as say
 from policyroute.render.gates import measured
+from policyroute.render.quality import quality_markdown
 from policyroute.render.sentences import Json, count, share, usd
 
 MOST_RULES, MOST_FLOWS, MOST_MEMBERS, MOST_SEGMENTS = 40, 12, 3, 8
@@ -186,6 +187,10 @@ def _quality(result: Json) -> Iterator[str]:
     for logged in panel.get("logged") or ():
         if logged["sentence"] != said:
             yield f"**Outcome {code(logged['outcome'])}.** {say.sentence(told(logged['sentence']))}"
+    if "outcomes" in panel:
+        _, _, body = quality_markdown(panel).strip().replace("$", "\\$").partition("\n\n")
+        yield from _folded("Cost against quality", [body])
+        return
     rows = [
         (code(point["name"]), plain(point["kind"]), "–" if point["cost_usd"] is None else _money(point["cost_usd"]),
          "–" if point["score"] is None else say.score(point["score"]), _range(point))
