@@ -332,3 +332,21 @@ def test_a_rule_is_worth_what_the_bill_would_be_without_it(tmp_path: Path) -> No
     without = sum(money("opus-1" if row["steps"] > 2 else "sonnet-1", row) for row in mine)
     assert picodollars(line["without"]["routed_usd"]) == without
     assert picodollars(line["without"]["difference_usd"]) == without - sum(money("nano-1", row) for row in mine)
+
+
+# -- prefix hashes -------------------------------------------------------------------------------------------------
+
+
+def test_prompts_share_what_their_hashes_say(tmp_path: Path) -> None:
+    """The second call continues the first (2 of its 3 blocks, 1,000 of 1,500 tokens); the third comes too late; the fourth shares one block of four."""
+    calls = [(0, 1_000, [1, 2]), (60, 1_500, [1, 2, 3]), (600, 2_000, [1, 2, 3, 4]), (660, 1_000, [1, 9]), (670, 999, None)]
+    rows = [
+        {"timestamp": second * 1_000, "input_length": size, "output_length": 1, "hash_ids": ids}
+        for second, size, ids in calls
+        if ids
+    ]
+    found = replay(policy_from(MODELS + "otherwise { then sonnet }"), written(rows, tmp_path / "t.jsonl"), incumbent="opus-1")
+    check = found["cache"]["prefix_check"]
+    assert (check["rows"], check["continuing_rows"]) == (4, 1)
+    assert (check["shared_tokens"], check["modelled_tokens"]) == (1_000 + 500, 1_000)
+    assert (check["error_percent"], check["row_error_percent"]) == ("-33.33", "33.33")

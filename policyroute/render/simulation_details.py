@@ -146,6 +146,12 @@ def _costs(result: Json, console: Console) -> None:
             f"  [dim]cache model on {count(check['rows'], 'recorded call')}: {check['modelled_tokens']:,} cached tokens modelled, "
             f"{check['recorded_tokens']:,} recorded ({share(check.get('error_percent'))})[/]", soft_wrap=True,
         )  # fmt: skip
+    prefix = (result.get("cache") or {}).get("prefix_check")
+    if prefix:
+        console.print(
+            f"  [dim]cache model on the prefix hashes of {count(prefix['rows'], 'call')}: {prefix['modelled_tokens']:,} shared tokens modelled, "
+            f"{prefix['shared_tokens']:,} by the hashes ({share(prefix['error_percent'])})[/]", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _risk(result: Json, console: Console) -> None:

@@ -14,7 +14,7 @@ from policyroute.backends.sql import literal
 from policyroute.language.policy import Gate, Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.details import Details, details
-from policyroute.replay.effects import caching
+from policyroute.replay.effects import caching, prefixes
 from policyroute.replay.effects.lengths import Ratio
 from policyroute.replay.figures import Json
 from policyroute.replay.gates.sums import GateSums, gate_bags
@@ -46,6 +46,7 @@ class Simulation:
     effects: Effects
     ratios: tuple[Ratio, ...]
     cache_check: dict[str, int] | None
+    prefix_check: dict[str, int] | None
     outages: int
     details: Details | None
     quality: Json
@@ -93,7 +94,8 @@ def _simulate(ready: Prepared, catalog: Catalog, options: Options, step: Step) -
     return Simulation(
         policy=view.policy, options=options, trace=trace, served=ready.served, observed=view.observed,
         segments=tuple(name for name in view.segments if name not in (CLUSTER, DAY)), cluster=view.cluster, numbers=numbers,
-        effects=view.ledger.effects, ratios=tuple(ratios), cache_check=_cache_check(connection, view.ledger, sources), outages=ready.outages,
+        effects=view.ledger.effects, ratios=tuple(ratios), cache_check=_cache_check(connection, view.ledger, sources),
+        prefix_check=prefixes.check(connection, trace.relation) if prefixes.COLUMN in trace.extra and "ts" in trace.present else None, outages=ready.outages,
         details=found, quality=quality(ready, view.policy, catalog, options.feedback, seconds), gates=judged, prices=catalog.version, prices_digest=catalog.digest,
     )  # fmt: skip
 

@@ -118,14 +118,15 @@ def cache_of(simulation: Simulation, priced: Table) -> Json | None:
     """How the prompt cache was reckoned, and how far its model is off on the recorded calls; None where nothing was cached."""
     found = figures(total(priced.values()))
     mode, check = simulation.effects.cache, simulation.cache_check
-    if not found["cached"] and not check:
+    prefix = _prefix_check(simulation)
+    if not found["cached"] and not check and not prefix:
         return None
     sentence = {
         caching.HELD: "cached input stays cached when the model changes",
         caching.MODEL: "a conversation that moves to another model loses its cached prefix and builds a new one",
         caching.OFF: "a request whose model changes finds nothing cached",
     }[mode]
-    line: Json = {"mode": mode, "sentence": sentence}
+    line: Json = {"mode": mode, "sentence": sentence} | prefix
     if check is None:
         return line
     off, recorded = check["modelled_tokens"] - check["recorded_tokens"], check["recorded_tokens"]
@@ -135,6 +136,19 @@ def cache_of(simulation: Simulation, priced: Table) -> Json | None:
             "rows": check["rows"], "recorded_tokens": recorded, "modelled_tokens": check["modelled_tokens"], "error_percent": percent(off, recorded),
             "row_error_percent": percent(check["off_tokens"], recorded), "recorded_usd": dollars(check["recorded"]),
             "modelled_usd": dollars(check["modelled"]), "error_usd": dollars(error), "cost_error_percent": percent(error, check["recorded"]),
+        }
+    }  # fmt: skip
+
+
+def _prefix_check(simulation: Simulation) -> Json:
+    """How far "the smaller of both prompts" is off from what the prompts' hashes say that they share."""
+    found = simulation.prefix_check
+    if found is None:
+        return {}
+    return {
+        "prefix_check": {
+            "rows": found["rows"], "continuing_rows": found["continuing"], "shared_tokens": found["shared"], "modelled_tokens": found["modelled"],
+            "error_percent": percent(found["modelled"] - found["shared"], found["shared"]), "row_error_percent": percent(found["off"], found["shared"]),
         }
     }  # fmt: skip
 
