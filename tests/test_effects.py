@@ -129,7 +129,9 @@ def test_one_failing_call_is_an_outage_for_who_comes_and_not_for_who_was_there(t
     assert {(line["from"], line["to"]): line["rows"] for line in found["flows"]} == {
         ("nano", "nano"): 2, ("opus", "sonnet"): 1, ("opus", "nano"): 1,
     }  # fmt: skip
-    assert [line["what"] for line in found["costs"]] == ["fallbacks in recorded outages"]
+    assert [(line["what"], line["rows"]) for line in found["costs"]] == [
+        ("fallbacks in recorded outages", 1), ("failed attempts and their retries, billed no tokens", 1),
+    ]  # fmt: skip
     assert picodollars(found["costs"][0]["usd"]) == 100 * 2_000_000 + 10 * 11_000_000
 
 
@@ -350,3 +352,32 @@ def test_prompts_share_what_their_hashes_say(tmp_path: Path) -> None:
     assert (check["rows"], check["continuing_rows"]) == (4, 1)
     assert (check["shared_tokens"], check["modelled_tokens"]) == (1_000 + 500, 1_000)
     assert (check["error_percent"], check["row_error_percent"]) == ("-33.33", "33.33")
+
+
+# -- classifiers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_classifier_is_counted_and_never_free(tmp_path: Path) -> None:
+    """It would be asked for the two requests that reach its rule; no price is made up for that, and the report says so."""
+    policy = policy_from(
+        MODELS + 'classifier difficulty : easy | hard { ask nano about last prompt "Easy or hard?" on failure easy }\n'
+        "rule short { when tokens < 100 then nano }\nrule tough { when difficulty is hard then opus }\notherwise { then sonnet }\n"
+    )
+    rows = [
+        {"ts": "2026-05-01T10:00:00Z", "model": "opus-1", "provider": "anthropic", "input_tokens": size, "output_tokens": 1, "request_id": str(size)}
+        for size in (50, 500, 600)
+    ]  # fmt: skip
+    found = replay(policy, written(rows, tmp_path / "t.jsonl"), assume={"difficulty": "easy"})
+    assert found["costs"] == [{"what": "calls of the classifier `difficulty`, not priced", "rows": 2, "usd": None}]
+    assert "the classifier `difficulty` would be asked for 2 requests; what that costs is in no figure" in found["assumptions"]
+
+
+def test_an_escalation_that_is_left_out_is_a_line(tmp_path: Path) -> None:
+    policy = policy_from(
+        MODELS
+        + "escalate low { when answer is empty then up }\nrule short { when tokens < 100 then low }\notherwise { then high }\n"
+    )
+    base = {"ts": "2026-05-01T10:00:00Z", "model": "opus-1", "provider": "anthropic", "output_tokens": 1}
+    path = written([base | {"input_tokens": 50}, base | {"input_tokens": 500}], tmp_path / "t.jsonl")
+    found = replay(policy, path, without=["escalate"])
+    assert found["costs"] == [{"what": "`escalate low`, left out and not priced", "rows": 1, "usd": None}]

@@ -137,7 +137,9 @@ def _segments(result: Json, console: Console) -> None:
 def _costs(result: Json, console: Console) -> None:
     table = _table("What else the policy costs", ("", "rows", "change"))
     for line in result.get("costs") or ():
-        table.add_row(escape(line["what"]), f"{line['rows']:,}", usd(line["usd"], signed=True))
+        table.add_row(
+            escape(line["what"]), f"{line['rows']:,}", "unknown" if line["usd"] is None else usd(line["usd"], signed=True)
+        )
     if table.row_count:
         console.print(table)
     check = (result.get("cache") or {}).get("check")

@@ -212,6 +212,10 @@ def assumptions(simulation: Simulation) -> list[str]:
         )
     else:
         found.append("every call of the routed model succeeds at the first attempt")
+    found += [
+        f"the classifier `{name}` would be asked for {rows:,} requests; what that costs is in no figure"
+        for name, rows in story.classifier_calls(simulation)
+    ]
     found += dict.fromkeys(seen.assumption for seen in simulation.observed.values() if seen.assumption)
     for what, policy in (("policy", simulation.policy), ("baseline's policy", simulation.options.baseline_policy)):
         without = [construct.title for construct in policy.constructs if construct.kind in DECISIVE] if policy else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from policyroute.language.policy import REQUESTED
+from policyroute.language.policy import REQUESTED, reads
 from policyroute.replay.details import Example
 from policyroute.replay.effects import caching, lengths
 from policyroute.replay.figures import Json, dollars, figures, grouped, money, percent, total
@@ -47,13 +48,52 @@ def _corrections(simulation: Simulation, found: dict[str, int]) -> list[Json]:
 
 
 def costs(simulation: Simulation, priced: Table) -> list[Json]:
-    """What the policy costs beside its models' plain prices: fallbacks, and the prompts that are not cached any more."""
+    """What the policy costs beside its models' plain prices: fallbacks, prompts that are not cached any more, classifiers.
+
+    `usd` is None where it isn't reckoned: how many calls there would be is known, what they cost isn't, and is in no total.
+    """
     found = figures(total(priced.values()))
     lines = []
     for line in _corrections(simulation, found):
         rows = found["fell"] if line["kind"] == "failures" else found["changed"]
         lines.append({"what": line["what"], "rows": rows, "usd": dollars(line["picodollars"])})
-    return lines
+    unanswered = _rows_of(simulation, UNANSWERED)
+    if simulation.outages and found["fell"] + unanswered:
+        lines.append(
+            {"what": "failed attempts and their retries, billed no tokens", "rows": found["fell"] + unanswered, "usd": dollars(0)}
+        )
+    unpriced = [(f"calls of the classifier `{name}`, not priced", rows) for name, rows in classifier_calls(simulation)]
+    unpriced += [(f"`{title}`, left out and not priced", rows) for title, rows in _escalations(simulation)]
+    return [*lines, *({"what": what, "rows": rows, "usd": None} for what, rows in unpriced)]
+
+
+def _escalations(simulation: Simulation) -> list[tuple[str, int]]:
+    """Each escalation that was left out, with the requests of its tiers: any of them could have been answered twice."""
+    policy = simulation.policy
+    titles = [construct.title for construct in policy.constructs if construct.kind == "escalate"]
+    return [(title, _rows_in(simulation, title.removeprefix("escalate ").split(", "))) for title in titles]
+
+
+def _rows_in(simulation: Simulation, tiers: Sequence[str]) -> int:
+    rows = 0
+    for (_, rule, arm, *_), numbers in simulation.numbers.flows.items():
+        routes = simulation.policy.rules[rule].routes if rule >= 0 else ()
+        rows += figures(numbers)["rows"] if routes and routes[max(arm, 0)].tier in tiers else 0
+    return rows
+
+
+def classifier_calls(simulation: Simulation) -> list[tuple[str, int]]:
+    """Each classifier with the number of requests whose evaluation reaches a rule that reads it: so often it would be asked."""
+    rules = simulation.policy.rules
+    found = []
+    for name in (signal.name for signal in simulation.policy.signals.values() if signal.kind == "classifier"):
+        first = next((number for number, rule in enumerate(rules) if not rule.shadow and name in reads(rule.condition)), len(rules))
+        reached = (
+            figures(n)["rows"] for key, n in simulation.numbers.flows.items() if (key[1] if key[1] >= 0 else -1 - key[1]) >= first
+        )
+        if rows := sum(reached):
+            found.append((name, rows))
+    return found
 
 
 def break_even(priced: Table) -> Json:
@@ -155,13 +195,9 @@ def _prefix_check(simulation: Simulation) -> Json:
 
 def risk(simulation: Simulation, priced: Table) -> Json:
     """What could anger someone: requests without an answer, first choices that fell out, dearer ones, models that change in mid-conversation."""
-    flows, found = simulation.numbers.flows, figures(total(priced.values()))
-
-    def rows_of(*classes: str) -> int:
-        return sum(figures(numbers)["rows"] for key, numbers in flows.items() if CLASSES[key[0]] in classes)
-
+    found = figures(total(priced.values()))
     line = {
-        "unroutable_rows": rows_of(UNROUTABLE), "refused_rows": rows_of(REFUSED), "unanswered_rows": rows_of(UNANSWERED),
+        "unroutable_rows": _rows_of(simulation, UNROUTABLE), "refused_rows": _rows_of(simulation, REFUSED), "unanswered_rows": _rows_of(simulation, UNANSWERED),
         "first_choice_unusable_rows": _sidestepped(simulation), "dearer_rows": found["dearer"], "dearer_usd": dollars(found["dearer_by"]),
     }  # fmt: skip
     if simulation.outages:
@@ -173,6 +209,10 @@ def risk(simulation: Simulation, priced: Table) -> Json:
             f"{switch.of}s_of_several_models_after": switch.after,
         }
     return line
+
+
+def _rows_of(simulation: Simulation, class_: str) -> int:
+    return sum(figures(numbers)["rows"] for key, numbers in simulation.numbers.flows.items() if CLASSES[key[0]] == class_)
 
 
 def _sidestepped(simulation: Simulation) -> int:

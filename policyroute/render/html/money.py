@@ -218,7 +218,10 @@ def days(result: Json) -> Html:
 def costs(result: Json) -> Html:
     """What the policy costs beside its models' prices, and how lengths and the prompt cache were reckoned."""
     columns = (text(""), Column("requests"), Column("change"))
-    rows = [(line["what"], f"{line['rows']:,}", change(line["usd"])) for line in result.get("costs") or ()]
+    rows = [
+        (line["what"], f"{line['rows']:,}", "unknown" if line["usd"] is None else change(line["usd"]))
+        for line in result.get("costs") or ()
+    ]
     told: list[Child] = []
     for name, label in (("lengths", "Answers"), ("cache", "Prompt cache")):
         found = result.get(name)
