@@ -52,12 +52,17 @@ def test_public_names_say_what_they_are(path: Path) -> None:
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 
+EDGES = {"policyroute/proxy/app.py", "policyroute/proxy/recorder.py"}
+"""The last place before a client, and the thread that writes requests down: there a fault is logged and goes no further."""
+
+
 @by_module
 def test_no_broad_except(path: Path) -> None:
-    """An `except` names what it expects."""
+    """An `except` names what it expects; at the two edges, one each doesn't."""
     caught = [node.type for node in nodes(path) if isinstance(node, ast.ExceptHandler)]
     names = [getattr(each, "id", "") for type_ in caught for each in (type_.elts if isinstance(type_, ast.Tuple) else [type_])]
-    assert None not in caught and {"Exception", "BaseException"}.isdisjoint(names)
+    broad = [name for name in names if name in ("Exception", "BaseException")]
+    assert None not in caught and broad == (["Exception"] if path.relative_to(ROOT).as_posix() in EDGES else [])
 
 
 @by_module

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyroute.backends.chance import model_probability
+from policyroute.backends.live import compile_policy
 from policyroute.backends.probability import FINEST, TARGET, Probabilities
 from policyroute.backends.sql import RULE
 from policyroute.language import Policy, check_text
@@ -184,3 +186,18 @@ def test_the_rule_comes_along() -> None:
     policy = policy_from("rule r { when tokens > 5 then b }\notherwise { then a }")
     CONNECTION.execute("CREATE OR REPLACE TABLE two AS SELECT * FROM (VALUES (1), (10)) t(tokens)")
     assert CONNECTION.sql(f"SELECT {RULE} FROM ({Probabilities(policy).over('two')}) ORDER BY tokens").fetchall() == [(1,), (0,)]
+
+
+@given(st.data())
+def test_live_says_the_same_of_the_model_that_it_names(data: st.DataObject) -> None:
+    """What the gateway logs beside a decision is the probability that SQL computes for that model."""
+    policy = strategies.checked(data.draw(strategies.policy_texts()))
+    live = compile_policy(policy)
+    row = data.draw(strategies.values(policy))
+    values = live.given(row)
+    decision = live.decide(values)
+    found = model_probability(policy, decision, values, lambda model: live.blocked[model](values))
+    if not decision.chain:
+        assert found is None
+        return
+    assert found == pytest.approx(float(analytic(policy, row)[decision.chain[0]]), rel=1e-12)

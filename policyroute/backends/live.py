@@ -48,6 +48,20 @@ class Live:
     decide: Decide
     source: str
     values: type
+    bounds: bool = False
+
+    @cached_property
+    def blocked(self) -> Mapping[str, Callable[[Any], bool]]:
+        """For every declared model, reachable by a rule or not: whether a limit keeps a request from it, by `blocked[model](values)`.
+
+        Compiled when first asked for: deciding doesn't need it, trying a model that no chain names does.
+        """
+        writer = _Writer(self.policy, self.bounds)
+        limits = {model: blocked(self.policy, model) for model in self.policy.models}
+        names = {limit: f"blocked_{number}" for number, limit in enumerate(dict.fromkeys(limits.values()))}
+        source = [f"def {name}(v): return {writer.condition(limit)}" for limit, name in names.items()]
+        found = _run("\n".join(source), f"<limits of {self.policy.name}>", writer.constants)
+        return {model: found[names[limit]] for model, limit in limits.items()}
 
     def given(self, values: Mapping[str, Value]) -> Any:
         """An object that holds the given signal values, and the defaults for the others."""
@@ -65,9 +79,14 @@ def compile_policy(policy: Policy, *, bounds: bool = False) -> Live:
     """Generate and compile the function. It is pure and can be called from any number of threads."""
     writer = _Writer(policy, bounds)
     source = writer.module()
-    namespace: dict[str, Any] = dict(writer.constants)
-    exec(compile(source, f"<policy {policy.name}>", "exec"), namespace)
-    return Live(policy, namespace["decide"], source, _values_class(policy))
+    namespace = _run(source, f"<policy {policy.name}>", writer.constants)
+    return Live(policy, namespace["decide"], source, _values_class(policy), bounds)
+
+
+def _run(source: str, name: str, constants: Mapping[str, Any]) -> dict[str, Any]:
+    namespace = dict(constants)
+    exec(compile(source, name, "exec"), namespace)
+    return namespace
 
 
 def _values_class(policy: Policy) -> type:

@@ -20,6 +20,8 @@ COMMANDS = {
     "fmt": "Format policies",
     "test": "Run the tests that policies hold",
     "simulate": "Replay a trace under a policy: what it would have cost",
+    "serve": "Serve a policy: a gateway that speaks the OpenAI and the Anthropic API",
+    "keys": "Make, list and remove API keys of the gateway",
     "diff": "Compare two policies: what moves on a trace, what that costs, whom it affects",
     "tune": "Move a policy's thresholds over a trace, and judge them on a hold-out",
     "sample": "Draw requests for a human to score, stratum by stratum",

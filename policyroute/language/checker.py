@@ -25,7 +25,7 @@ from policyroute.language.declarations import (
     with_mentioned,
 )  # fmt: skip
 from policyroute.language.diagnostics import Diagnostic, Label
-from policyroute.language.effects import Effects, canonical, classifier_signal
+from policyroute.language.effects import Effects, canonical, classifier_signal, on_failure, on_stream_failure
 from policyroute.language.expressions import ExpressionChecker, Scope
 from policyroute.language.policy import (
     TRUE,
@@ -119,7 +119,11 @@ class _Checker:
         )  # fmt: skip
         covered = {**parts, "constructs": (*constructs, *map(gate_construct, gates))}
         digest = hashlib.sha256(canonical(covered).encode()).hexdigest()
-        return Policy(**parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()))
+        failures = self.own(syntax.OnFailure)
+        return Policy(
+            **parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()),
+            on_failure=on_failure(failures), on_stream_failure=on_stream_failure(failures),
+        )  # fmt: skip
 
     def _head(self) -> syntax.Header | None:
         start = Span(0, 0, 0)

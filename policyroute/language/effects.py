@@ -5,7 +5,7 @@ Each becomes a `Construct`: its word, its title, and its canonical content.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from policyroute.language import syntax
 from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.expressions import ExpressionChecker, Scope
-from policyroute.language.policy import Construct, EnumType, KeyType, Signal
+from policyroute.language.policy import Construct, EnumType, KeyType, OnFailure, OnStreamFailure, Signal
 from policyroute.language.source import Span
 
 CAUSES = ("timeout", "connection")
@@ -145,6 +145,40 @@ def classifier_signal(node: syntax.Classifier) -> Signal:
     return Signal(
         node.name.value, EnumType(members), failed if failed in members else members[0], "classifier", span=node.name.span
     )
+
+
+def on_failure(nodes: Iterable[syntax.OnFailure]) -> OnFailure | None:
+    """The policy's `on failure` as a value, None where there is none."""
+    items = _clause(nodes, "on failure")
+    if items is None:
+        return None
+    retries, causes = items.get("retry", (None, ()))
+    within, last = items.get("within"), items.get("last answer")
+    return OnFailure(
+        retries.value if retries else 0,
+        tuple(dict.fromkeys(cause.value for cause in causes)),
+        "then next" in items,
+        within.value if within else None,
+        last.value if last else "",
+    )
+
+
+def on_stream_failure(nodes: Iterable[syntax.OnFailure]) -> OnStreamFailure | None:
+    """The policy's `on stream failure` as a value, None where there is none."""
+    items = _clause(nodes, "on stream failure")
+    if items is None:
+        return None
+    late = items.get("otherwise", "fail")
+    if "before" not in items:
+        return OnStreamFailure(None, late, late)
+    share, early = items["before"]
+    return OnStreamFailure(share.value, early, late)
+
+
+def _clause(nodes: Iterable[syntax.OnFailure], kind: str) -> dict[str, Any] | None:
+    """The entries of the first clause of a kind; of what is given twice, the first (the checks report it)."""
+    node = next((node for node in nodes if node.kind == kind), None)
+    return None if node is None else {item.key: item.value for item in reversed(node.items)}
 
 
 def canonical(value: Any) -> str:

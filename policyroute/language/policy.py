@@ -337,6 +337,32 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class OnFailure:
+    """What is tried when an upstream fails before anything of its answer has reached the client: a model again, `retries` times for
+    `causes` (status codes as text, `timeout`, `connection`); with `up`, the tiers above the chain; `within` milliseconds (None: not
+    said). `last_answer` is what the caller is told in the end, "" where it isn't said."""
+
+    retries: int = 0
+    causes: tuple[str, ...] = ()
+    up: bool = False
+    within: int | None = None
+    last_answer: str = ""
+
+
+StreamAction = OneOf["restart", "continue", "finish", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class OnStreamFailure:
+    """What is done when an answer breaks off that has reached the client in part: `early` below the share `before` of the expected
+    answer (parts of ten thousand), `late` from there on. Without a share (None) both are the same; what isn't said is `fail`."""
+
+    before: int | None = None
+    early: StreamAction = "fail"
+    late: StreamAction = "fail"
+
+
+@dataclass(frozen=True, slots=True)
 class Construct:
     """A checked declaration whose effect this version doesn't compute yet: named wherever it would matter.
 
@@ -370,3 +396,5 @@ class Policy:
     constructs: tuple[Construct, ...]
     digest: str
     gates: tuple[Gate, ...] = ()
+    on_failure: OnFailure | None = None
+    on_stream_failure: OnStreamFailure | None = None

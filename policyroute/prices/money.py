@@ -46,6 +46,11 @@ def to_decimal(picodollars: int) -> Decimal:
     return Decimal(picodollars).scaleb(-_DIGITS, _EXACT)
 
 
+def exact_dollars(picodollars: int) -> str:
+    """Dollars to the last digit, without a sign for the currency and without zeros behind it: `0.00000585`."""
+    return format(to_decimal(picodollars).normalize(_EXACT), "f")
+
+
 def _round_half_even(numerator: int, denominator: int) -> int:
     quotient, rest = divmod(numerator, denominator)
     twice = 2 * rest

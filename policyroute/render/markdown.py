@@ -102,7 +102,7 @@ def _head(result: Json) -> Iterator[str]:
         f"{_money(known['baseline_usd'])} before ({plain(say.baseline(result))}), {_money(known['routed_usd'])} under the policy; "
         f"{plain(say.coverage(result))}. Over {plain(say.scope(result))}."
     )
-    lines = [say.interval(result), (result.get("break_even") or {}).get("sentence"), say.cold(result)]
+    lines = [say.interval(result), (result.get("break_even") or {}).get("sentence"), say.cold(result), say.answer_cache(result)]
     yield "\n".join(f"- {say.sentence(told(line))}" for line in lines if line)
     cautions = [say.sentence(told(line)) for line in say.cautions(result)]
     cautions += [f"{told(names)}: {told(rest)}." for names, rest in say.unknown_signals(result)]

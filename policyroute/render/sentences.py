@@ -157,6 +157,12 @@ def cold(result: Json) -> str | None:
     return f"if a changed model finds nothing cached: {told} {usd(str(abs(saving)))} ({share((head['saving_without_cache_percent'] or '').lstrip('-') or None)})"
 
 
+def answer_cache(result: Json) -> str | None:
+    """What the gateway's answer cache answered, where it did."""
+    found = result.get("answer_cache")
+    return f"answer cache: {count(found['rows'], 'request')}, {usd(found['not_spent_usd'])} not spent" if found else None
+
+
 def unproven(result: Json) -> bool:
     """Whether the headline's interval, of dollars or of the share, includes 0, or its difference is within our prices' error."""
     return _includes_zero(result) or word(result) == "not a saving"

@@ -66,7 +66,7 @@ def head(result: Json, console: Console) -> None:
 
 
 def _under(result: Json, console: Console) -> None:
-    lines = [say.coverage(result), say.interval(result), say.cold(result)]
+    lines = [say.coverage(result), say.interval(result), say.cold(result), say.answer_cache(result)]
     lines += [(result.get("break_even") or {}).get("sentence")]
     for line in lines:
         if line:

@@ -29,6 +29,7 @@ from policyroute.replay.traces.sql import one
 from policyroute.signals import columns
 from policyroute.signals.answers import answer_tokens
 from policyroute.signals.columns import Plan
+from policyroute.signals.kept import kept_scan
 
 CONTENT = ("messages", "tools", "response_format", "output")
 BATCH = 2_048  # rows
@@ -59,8 +60,7 @@ def wanted(policy: Policy, names: Sequence[str]) -> tuple[Wanted, ...]:
             found.append(Wanted(name, name))
             continue
         text_set = policy.texts[signal.words]
-        content = repr((text_set.phrases, text_set.pattern)).encode()
-        found.append(Wanted(name, f"{signal.text} has {hashlib.sha256(content).hexdigest()[:16]}", (signal.text, text_set)))
+        found.append(Wanted(name, kept_scan(signal.text, text_set), (signal.text, text_set)))
     return tuple(found)
 
 

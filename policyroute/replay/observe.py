@@ -24,6 +24,7 @@ from policyroute.language.policy import (
     Value,
 )  # fmt: skip
 from policyroute.language.vocabulary import SIGNALS, WEEKDAYS
+from policyroute.signals.kept import kept_scan, kept_signal
 
 EXTRACTED = "extracted "
 _INTEGERS = "('TINYINT', 'SMALLINT', 'INTEGER', 'BIGINT', 'UTINYINT', 'USMALLINT', 'UINTEGER')"
@@ -70,11 +71,19 @@ def wanted_content(policy: Policy, names: Iterable[str], available: Collection[s
     return tuple(
         name
         for name in names
-        if (policy.signals[name].kind == "match" and "messages" in available)
+        if (
+            policy.signals[name].kind == "match"
+            and "messages" in available
+            and _scan(policy, policy.signals[name]) not in available
+        )
         or (
             name in SIGNALS and SIGNALS[name].content in available and SIGNALS[name].content != "ts" and not _ready(name, available)
         )
     )
+
+
+def _scan(policy: Policy, signal: Signal) -> str:
+    return kept_scan(signal.text, policy.texts[signal.words])
 
 
 def _ready(name: str, columns: Collection[str]) -> list[str]:
@@ -91,9 +100,9 @@ def _assumed(seen: Observed, value: Value) -> Observed:
 
 def _observed(policy: Policy, signal: Signal, available: Available) -> Observed:
     if signal.kind == "match":
-        return _extracted_only(signal.name, available)
+        return _match(policy, signal, available)
     if signal.kind == "classifier":
-        return Observed(signal.name, "CAST(NULL AS VARCHAR)", "not in the trace: classifiers are not yet replayed", True)
+        return _classifier(signal, available)
     if signal.name in ("hour", "weekday"):
         return _time(policy, signal, available)
     if signal.kind == "declared":
@@ -104,17 +113,37 @@ def _observed(policy: Policy, signal: Signal, available: Available) -> Observed:
     return _typed(signal, raw, source, available)
 
 
-def _extracted_only(name: str, available: Available) -> Observed:
+def _match(policy: Policy, signal: Signal, available: Available) -> Observed:
+    """A scan's answer: ready made under the name that carries the digest of its words, else scanned in the messages."""
+    name, column = signal.name, _scan(policy, signal)
+    parts, sources = [], []
+    if column in available.columns:
+        parts.append(f"TRY_CAST({quoted(column)} AS BOOLEAN)")
+        sources.append(f"column `{column}`")
     if name in available.extracted:
-        return Observed(name, quoted(EXTRACTED + name), "scanned in the messages", True)
-    return Observed(name, "CAST(NULL AS BOOLEAN)", "not in the trace: it holds no messages", True)
+        parts.append(quoted(EXTRACTED + name))
+        sources.append("scanned in the messages")
+    if not parts:
+        return Observed(name, "CAST(NULL AS BOOLEAN)", "not in the trace: it holds no messages", True)
+    return Observed(name, parts[0] if len(parts) == 1 else f"coalesce({', '.join(parts)})", ", else ".join(sources), True)
+
+
+def _classifier(signal: Signal, available: Available) -> Observed:
+    """A classifier's answers, where they were recorded."""
+    assert isinstance(signal.type, EnumType)
+    found = _places((Place("column", kept_signal(signal.name)), Place("column", signal.name)), available)
+    if not found:
+        return Observed(signal.name, "CAST(NULL AS VARCHAR)", "not in the trace: classifiers are not yet replayed", True)
+    listed = ", ".join(literal(member) for member in signal.type.members)
+    parts = [f"CASE WHEN CAST({sql} AS VARCHAR) IN ({listed}) THEN CAST({sql} AS VARCHAR) END" for sql, _ in found]
+    return Observed(signal.name, f"coalesce({', '.join(parts)})", ", else ".join(source for _, source in found), True)
 
 
 def _raw(signal: Signal, available: Available) -> tuple[str, str]:
     """The first value among the policy's places, ready-made columns and extraction, and where that is."""
     row = SIGNALS[signal.name]
     type_ = _sql_type(signal)
-    places = _places(signal.places, available)
+    places = _places((Place("column", kept_signal(signal.name)), *signal.places), available)
     parts = [_cast(signal, sql) for sql, _ in places]
     parts += [f"TRY_CAST({quoted(column)} AS {type_})" for column in _ready(signal.name, available.columns)]
     sources = [source for _, source in places]
@@ -163,6 +192,10 @@ def _requested(policy: Policy, raw: str, source: str) -> Observed:
 
 def _time(policy: Policy, signal: Signal, available: Available) -> Observed:
     type_ = "BIGINT" if signal.name == "hour" else "VARCHAR"
+    column = kept_signal(signal.name)
+    if column in available.columns:
+        value, odd = _held(signal, _cast(signal, quoted(column)))
+        return Observed(signal.name, value, f"column `{column}`", True, odd)
     if "ts" not in available.columns or not available.dated:
         return Observed(signal.name, f"CAST(NULL AS {type_})", "not in the trace: its times have no date", True)
     moment = '"ts"' if policy.timezone == "UTC" else f"""timezone({literal(policy.timezone)}, timezone('UTC', "ts"))"""
@@ -175,7 +208,7 @@ def _declared(signal: Signal, available: Available) -> Observed:
     """A declared signal: its column, else a key of `metadata`. Where the trace has the place, a row without value has the default."""
     own = () if any(place.kind == "column" for place in signal.places) else (Place("column", signal.name),)
     places = (*own, *signal.places)
-    found = _places(places, available)
+    found = _places((Place("column", kept_signal(signal.name)), *places), available)
     if not found:
         if isinstance(signal.type, KeyType):
             return Observed(signal.name, "''", "not in the trace: no request has one", False)

@@ -47,6 +47,7 @@ def result(simulation: Simulation) -> Json:
         "lengths": story.lengths_of(simulation, priced),
         "cache": story.cache_of(simulation, priced),
         "costs": story.costs(simulation, priced),
+        "answer_cache": story.answer_cache(simulation),
         "accounting": accounting(simulation, flows),
         "rules": [line | story.marginal(simulation, number, priced) for number, line in enumerate(rules(simulation, flows, priced))],
         "flows": _flows(simulation, priced),

@@ -67,6 +67,15 @@ def costs(simulation: Simulation, priced: Table) -> list[Json]:
     return [*lines, *({"what": what, "rows": rows, "usd": None} for what, rows in unpriced)]
 
 
+def answer_cache(simulation: Simulation) -> Json | None:
+    """Requests that a gateway's answer cache answered, and what they would have cost; None where there are none. They are in no
+    other figure: the cache stands before the policy, and answers them under any."""
+    if simulation.trace.cached is None:
+        return None
+    rows, spared = simulation.trace.cached
+    return {"rows": rows, "not_spent_usd": format(spared, "f")}
+
+
 def _escalations(simulation: Simulation) -> list[tuple[str, int]]:
     """Each escalation that was left out, with the requests of its tiers: any of them could have been answered twice."""
     policy = simulation.policy

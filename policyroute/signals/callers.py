@@ -80,14 +80,19 @@ def escalated(content: Content, headers: Mapping[str, str]) -> bool | None:
 
 def _found(places: Places, content: Content, headers: Mapping[str, str]) -> str | None:
     for source, names in ((content.fields, places.fields), (content.metadata, places.metadata), (headers, places.headers)):
-        for name in names if source else ():
-            if source and (key := _key(source.get(name))):
+        if not source:
+            continue
+        for name in names:
+            value = source.get(name)
+            if value is not None and (key := _key(value)):
                 return key
     return None
 
 
 def _key(value: object) -> str:
     """A key as text; `{"id": ...}` (a Responses conversation) is its id; other values are none."""
+    if isinstance(value, str):
+        return value.strip()
     if isinstance(value, Mapping):
         value = value.get("id")
     if isinstance(value, int) and not isinstance(value, bool):

@@ -19,11 +19,10 @@ import pyarrow as pa
 
 from policyroute.language.policy import BoolType, IntType, TextSet
 from policyroute.language.vocabulary import SIGNALS
+from policyroute.signals.facts import VERSION as VERSION
 from policyroute.signals.facts import Facts
 from policyroute.signals.text import Scanner, expression
-from policyroute.signals.tokens import ENCODING
 
-VERSION = f"1/{ENCODING}"
 CONTENT = ("messages", "tools", "response_format")
 TEXTS = ("prompt", "last", "system")
 EXTRACTED = tuple(name for name, row in SIGNALS.items() if row.content in CONTENT and name not in TEXTS)

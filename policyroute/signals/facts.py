@@ -20,6 +20,7 @@ from policyroute.signals import billing, callers, request, results, tokens
 from policyroute.signals.request import Content, Message
 from policyroute.signals.text import Scanner
 
+VERSION = f"1/{tokens.ENCODING}"  # what the facts mean; `columns` says when to change it
 SEPARATOR = "\n\x1e\n"  # between messages in `prompt`: a line of its own, which no phrase and no run of white space spans
 UNNAMED = "unnamed"  # the tool of a result whose call the request does not hold
 

@@ -57,7 +57,7 @@ def _figure(result: Json) -> Html:
 
 
 def _under(result: Json) -> Html:
-    known = [say.interval(result), (result.get("break_even") or {}).get("sentence"), say.cold(result)]
+    known = [say.interval(result), (result.get("break_even") or {}).get("sentence"), say.cold(result), say.answer_cache(result)]
     cautions = [paragraph(caution, "caution") for caution in say.cautions(result)]
     return join([*(paragraph(line) for line in known if line), *cautions])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -25,13 +26,15 @@ _NULLED = {"ts": "bad-timestamp", "model": "null-model", "user_id": "null-user"}
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`rows` are what the table gives after repetitions were set aside, `span` one more than its last row number,
-    `present` the canonical columns with at least one value, `dropped` the Parquet file of row numbers set aside, or None."""
+    `present` the canonical columns with at least one value, `dropped` the Parquet file of row numbers set aside, or None,
+    `spared` the dollars that a gateway's answer cache saved, None where it isn't told."""
 
     rows: int
     span: int
     present: frozenset[str]
     dropped: Path | None
     notes: tuple[Note, ...]
+    spared: Decimal | None = None
 
 
 def suspect(columns: Iterable[str]) -> str:
@@ -55,13 +58,14 @@ def gather(bound: Bound, connection: duckdb.DuckDBPyConnection, scratch: Path) -
         }
         dropped, notes = _repetitions(bound, counts["rows"], connection, scratch)
         aside = _aside(bound, connection)
+        spared = _spared(bound, connection) if any(note.code == "gateway-cache" for note in aside) else None
     rows = counts["rows"]
     lost = sum(note.rows for note in notes if note.code == "duplicates")
     scalars = {name for name in bound.columns if counts.get(f"held {name}", 0)}
     present = frozenset(scalars | contents)
     return Facts(
-        rows - lost, counts["span"], present, dropped, (*bound.table.notes, *aside, *bound.notes, *_observed(bound, counts), *notes)
-    )
+        rows - lost, counts["span"], present, dropped, (*bound.table.notes, *aside, *bound.notes, *_observed(bound, counts), *notes), spared,
+    )  # fmt: skip
 
 
 def _counts(bound: Bound, connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -91,9 +95,17 @@ def _aside(bound: Bound, connection: duckdb.DuckDBPyConnection) -> list[Note]:
     if not conditions:
         return []
     cases = " ".join(f"WHEN {sql} THEN {literal(code)}" for code, sql in conditions.items())
-    found = connection.sql(f"SELECT CASE {cases} END AS code, count(*) FROM {bound.table.head.scan} GROUP BY code").fetchall()
+    found = connection.sql(f"SELECT CASE {cases} END AS code, count(*) FROM {bound.table.head.scan} GROUP BY 1").fetchall()
     counts = {code: rows for code, rows in found if code is not None}
     return [counted(code, counts[code]) for code in conditions if code in counts]
+
+
+def _spared(bound: Bound, connection: duckdb.DuckDBPyConnection) -> Decimal | None:
+    shape = bound.table.shape
+    if not shape.spared:
+        return None
+    (found,) = one(connection, f"SELECT sum({shape.spared}) FROM {bound.table.head.scan} WHERE {shape.aside['gateway-cache']}")
+    return Decimal(found) if found is not None else None
 
 
 def _observed(bound: Bound, counts: Mapping[str, int]) -> list[Note]:

@@ -70,12 +70,13 @@ def _walk(value: Mapping[str, Any], path: tuple[str, ...], seen: dict[tuple[str,
         here = (*path, key)
         types = seen.setdefault(here, set())
         if inner is not None:
-            types.add(_type(inner))
+            types.add(kind_of(inner))
         if isinstance(inner, dict) and len(here) < _DEPTH:
             _walk(inner, here, seen)
 
 
-def _type(value: object) -> str:
+def kind_of(value: object) -> str:
+    """The DuckDB type that a JSON value has as a column of its own."""
     if isinstance(value, bool):
         return "BOOLEAN"
     if isinstance(value, int):

@@ -22,6 +22,7 @@ from policyroute.replay.traces import (
     claude_code,
     codex,
     helicone,
+    journal,
     langfuse,
     litellm,
     openai,
@@ -164,6 +165,10 @@ def _read_litellm(heads: Sequence[Head], _job: Job) -> list[Table]:
     return [Table(head, litellm.shape(head), head.name, head.digest) for head in heads]
 
 
+def _read_canonical(heads: Sequence[Head], _job: Job) -> list[Table]:
+    return [Table(head, journal.shape(head), head.name, head.digest) for head in heads]
+
+
 def _is(*fields: str) -> Callable[[Head], bool]:
     return lambda head: head.has(*fields)
 
@@ -222,7 +227,7 @@ IMPORTERS: dict[str, Importer] = {
                  _is("generation_id", "model_permaslug", "tokens_prompt", "cancelled"), _table(OPENROUTER)),
         Importer("claude-code", "Claude Code's session transcripts: the folder `~/.claude/projects` or files in it", claude_code.recognises, _read_claude_code),
         Importer("codex", "Codex's session transcripts: the folder `~/.codex/sessions` or files in it", codex.recognises, _read_codex),
-        Importer("canonical", "the canonical columns below, as `policyroute import` writes them", _is_canonical, _table()),
+        Importer("canonical", "the canonical columns below, as `policyroute import` writes them", _is_canonical, _read_canonical),
         Importer("table", "any other table: columns are found by their aliases, or mapped with `--map`", lambda head: True, _table()),
     )
 }  # fmt: skip

@@ -20,6 +20,8 @@ NOTES: dict[str, str] = {
     "other-events": "lines are not LLM calls",
     "double-counted": "lines or spans repeat the usage of a call that is read already: counted once",
     "gateway-cache": "answers came from the gateway's own cache and cost nothing: set aside",
+    "passed-through": "calls were passed through without a decision (embeddings): set aside",
+    "torn-lines": "lines of a journal are not whole (its writer is writing, or was killed in mid-write): set aside",
     "unanswered": "requests have no answer in the files that were named: set aside",
     "same-file": "files hold the same bytes as another one: read once",
     "same-name": "not read: taken for copies of files that differ from them in the extension only",

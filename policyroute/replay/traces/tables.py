@@ -32,7 +32,7 @@ class Shape:
 
     `columns` maps canonical columns to fields (an empty field: none), `expressions` gives SQL over the source's columns instead
     (`uses` are fields that these hold whole, which are not kept beside them), `where` keeps only some rows (`aside` counts the
-    others: SQL by note), `unit` is the length in microseconds of a time that counts from 0, `model_in_name` finds the model in the
+    others: SQL by note; `spared` is SQL of the dollars that one of `gateway-cache` didn't cost), `unit` is the length in microseconds of a time that counts from 0, `model_in_name` finds the model in the
     file's name (group 1), `keep_repeats` trusts repeated lines, `notes` are said of every row.
     """
 
@@ -41,6 +41,7 @@ class Shape:
     uses: tuple[str, ...] = ()
     where: str = ""
     aside: Mapping[str, str] = field(default_factory=dict)
+    spared: str = ""
     unit: int = 1_000_000
     model_in_name: str = ""
     keep_repeats: bool = False

@@ -11,10 +11,12 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 
+from policyroute.replay.traces import journal
 from policyroute.replay.traces.errors import TraceError
 from policyroute.replay.traces.facts import Facts, gather, suspect
 from policyroute.replay.traces.head import COMPRESSED, EXTENSIONS, Head, duckdb_head, read_head, reading
@@ -25,6 +27,7 @@ from policyroute.replay.traces.sql import literal, quoted
 from policyroute.replay.traces.tables import Bound, bind
 
 _PREFIX = "duckdb:"
+RETRIES = 20
 _NO_MAPPING: Mapping[str, str] = {}
 
 
@@ -43,7 +46,8 @@ class Part:
 class Trace:
     """An open trace. `present` are the canonical columns that have at least one value, `extra` the other columns that were
     kept; `relative_time` tells that `ts` counts from 1970-01-01 only for want of a date. `digest` identifies what is read: the
-    files' bytes, the format, the mapping and the incumbent. Relations are valid on the connection that opened it."""
+    files' bytes, the format, the mapping and the incumbent. `cached` are answers of a gateway's own cache, set aside, and the
+    dollars that they would have cost, None where there are none. Relations are valid on the connection that opened it."""
 
     format: str
     parts: tuple[Part, ...]
@@ -53,6 +57,7 @@ class Trace:
     rows: int
     digest: str
     relative_time: bool
+    cached: tuple[int, Decimal] | None = None
 
     @property
     def relation(self) -> str:
@@ -79,7 +84,7 @@ def open_trace(
     paths = [paths] if isinstance(paths, str | Path) else paths
     if format is not None and format not in IMPORTERS:
         raise TraceError(f"there is no format `{format}`", "", f"formats: {', '.join(IMPORTERS)}")
-    heads, notes = _heads(paths, connection)
+    heads, notes = _heads(paths, connection, scratch)
     importer, heads = _importer(heads, format)
     with reading(heads[0].place):
         tables = importer.read(heads, Job(connection, scratch))
@@ -104,25 +109,35 @@ def open_trace(
         rows=sum(part.rows for part in parts),
         digest=hashlib.sha256("\n".join(stamp).encode()).hexdigest(),
         relative_time=any(each.relative for each in bound),
+        cached=_cached(facts),
     )
+
+
+def _cached(facts: Sequence[Facts]) -> tuple[int, Decimal] | None:
+    """Answers of a gateway's own cache, where a file tells what they would have cost."""
+    told = [fact for fact in facts if fact.spared is not None]
+    rows = sum(note.rows for fact in told for note in fact.notes if note.code == "gateway-cache")
+    return (rows, sum((fact.spared for fact in told if fact.spared is not None), Decimal(0))) if told else None
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
-def _heads(paths: Sequence[str | Path], connection: duckdb.DuckDBPyConnection) -> tuple[list[Head], list[Note]]:
+def _heads(paths: Sequence[str | Path], connection: duckdb.DuckDBPyConnection, scratch: Path) -> tuple[list[Head], list[Note]]:
     """The heads of all files, each content once."""
     heads: list[Head] = []
     copies: list[str] = []
+    torn: list[Note] = []
     for path in paths:
         text = str(path)
         if text.startswith(_PREFIX):
             file, _, table = text.removeprefix(_PREFIX).rpartition("/")
             heads.append(duckdb_head(Path(file), table, connection))
         else:
-            files, skipped = _files(text)
-            heads += [read_head(file, connection) for file in files]
+            files, skipped, told = _read(text, connection, scratch)
+            heads += files
             copies += skipped
+            torn += told
     unique = {(head.digest, head.table): head for head in reversed(heads)}
     kept = [head for head in heads if unique[head.digest, head.table] is head] if len(unique) < len(heads) else heads
     notes = (
@@ -131,9 +146,33 @@ def _heads(paths: Sequence[str | Path], connection: duckdb.DuckDBPyConnection) -
         else []
     )
     notes += [Note("same-name", f"{', '.join(copies)}: {NOTES['same-name']}", len(copies))] if copies else []
+    notes += torn
     if not kept:
         raise TraceError("no trace was named", "", "name files, folders, globs or duckdb:FILE/TABLE")
     return kept, notes
+
+
+def _read(text: str, connection: duckdb.DuckDBPyConnection, scratch: Path) -> tuple[list[Head], list[str], list[Note]]:
+    """The heads of the files that a path means, copies left out, and what was seen in a journal's segments.
+
+    A journal's folder may change meanwhile: it is listed twice, since a file that gets another name can be missed once, and read
+    again where a segment is gone, whose rows are in a new Parquet file then.
+    """
+    for _ in range(RETRIES):
+        files, skipped = _files(text)
+        if not any(file.name.startswith(journal.PREFIX) for file in files):
+            return [read_head(file, connection) for file in files], skipped, []
+        files = list(dict.fromkeys([*files, *_files(text)[0]]))
+        others = [file for file in files if not journal.is_segment(file)]
+        found = journal.read_segments([file for file in files if journal.is_segment(file)], others, scratch)
+        if found is not None:
+            heads = [*(read_head(file, connection) for file in others), *found[0]]
+            if heads:
+                return heads, skipped, found[1]
+            raise TraceError("the journal holds no rows yet", text, "rows are there a window after their requests have ended")
+        if files == [Path(text)]:
+            return [read_head(Path(text), connection)], skipped, []  # which says that it isn't there
+    raise TraceError("the journal changes faster than it can be read", text, "copy the folder, and read the copy")
 
 
 def _files(text: str) -> tuple[list[Path], list[str]]:
@@ -149,13 +188,15 @@ def _files(text: str) -> tuple[list[Path], list[str]]:
             raise TraceError("no file matches", text, "quote the pattern, or check the folder")
     else:
         return [path], []
+    segments = [file for file in found if journal.is_segment(file)]
+    found = [file for file in found if file not in segments]
     chosen: dict[Path, Path] = {}
     for file in found:
         stem = file.with_name(_stem(file))
         if stem not in chosen or file.suffix in (".parquet", ".pq"):
             chosen[stem] = file
     kept = sorted(chosen.values())
-    return kept, [file.name for file in found if file not in kept]
+    return [*kept, *segments], [file.name for file in found if file not in kept]
 
 
 def _stem(file: Path) -> str:
@@ -166,7 +207,8 @@ def _stem(file: Path) -> str:
 
 
 def _is_trace(file: Path) -> bool:
-    return not any(part.startswith(".") for part in file.parts) and _stem(file) != file.name.removesuffix(".gz")
+    named = _stem(file) != file.name.removesuffix(".gz") or journal.is_segment(file)
+    return named and not any(part.startswith(".") for part in file.parts)
 
 
 def _importer(heads: list[Head], format_: str | None) -> tuple[Importer, list[Head]]:

@@ -1,0 +1,351 @@
+"""From a WSGI environment to an answer: who calls, what is asked, what the policy decides, and who is asked for the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from policyroute.language.policy import Refuse
+from policyroute.proxy import headers as heads
+from policyroute.proxy.bodies import BodyError, read_body
+from policyroute.proxy.exchange import Exchange, Head
+from policyroute.proxy.explain import explanation
+from policyroute.proxy.gateway import Gateway
+from policyroute.proxy.keys import LOCAL, Caller, facts_of
+from policyroute.proxy.outgoing import Incoming, Outgoing
+from policyroute.proxy.passing import Passing, counted, endpoint_for, forwarded
+from policyroute.proxy.served import Served
+from policyroute.proxy.service import Service
+from policyroute.proxy.upstream.transport import UpstreamFailed
+from policyroute.proxy.wire.models import listed, one_listed
+from policyroute.proxy.wire.surface import SURFACES, BadBody, Surface, parse
+from policyroute.signals.values import Values
+
+Environ = dict[str, Any]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+
+JSON = ("content-type", "application/json")
+DRY_RUN, COUNT_TOKENS, MODELS = "/v1/route", "/v1/messages/count_tokens", "/v1/models"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", "", "localhost"})
+NO_RETRY = ("x-should-retry", "false")
+
+
+@dataclass
+class Refusal(Exception):  # noqa: N818 - an answer, and no fault of the program
+    """A request that isn't served: status and reason, shaped by the API that was called."""
+
+    status: int
+    message: str
+    code: str = ""
+    headers: list[tuple[str, str]] = field(default_factory=lambda: [NO_RETRY])
+    id: str = ""
+
+    def answer(self, surface: Surface) -> Answer:
+        """The answer in the shape of `surface`."""
+        return self.status, [JSON, *self.headers], surface.error(self.status, self.message, self.code, self.id)
+
+
+class Running:
+    """An answer under way. `first()` gives its first bytes, and sets `head`; `over` says whether that was all."""
+
+    def __init__(self, run: Iterator[bytes], head: Callable[[], Head | None], finish: Callable[[], None]) -> None:
+        self._run, self._head, self._finish = run, head, finish
+        self._first: bytes | None = None
+        self.over = False
+
+    @property
+    def head(self) -> Head:
+        """Status and headers, once `first()` was called."""
+        found = self._head()
+        assert found is not None
+        return found
+
+    def first(self) -> bytes:
+        """The first bytes; a whole answer is over with them."""
+        first = next(self._run, b"")
+        if any(name == "content-type" and value.startswith("text/event-stream") for name, value in self.head.headers):
+            self._first = first
+            return first
+        next(self._run, None)
+        self.over = True
+        self._finish()
+        return first
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All bytes, the first ones included."""
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._run)
+
+    def close(self) -> None:
+        """The server's word that nobody reads any more, or that all is sent."""
+        close = getattr(self._run, "close", None)
+        if close is not None:
+            close()
+        if not self.over:
+            self.over = True
+            self._finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that was read and decided."""
+
+    incoming: Incoming
+    values: Values
+    served: Served
+    service: Service
+
+
+class Calls:
+    """Serves the model APIs of a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    # -- model calls -----------------------------------------------------------------------------------------------------
+
+    def serve(self, surface: Surface, environ: Environ) -> Running:
+        """Answer a model call. Raises Refusal."""
+        gateway, service = self.gateway, self.gateway.service
+        started = gateway.means.clock()
+        found = heads.of_environ(environ)
+        caller = self.caller(environ, found)
+        body, fields = self._body(environ)
+        if surface.api not in ("chat", "responses", "messages"):
+            return self._passed(Incoming(surface, fields, body, found, environ.get("QUERY_STRING", ""), caller, started))
+        if surface.api not in service.apis:
+            raise Refusal(
+                404, f"`{surface.path}` is not served: not every model of the policy is reached from it", "api_not_served"
+            )
+        asked = self._asked(service, surface, environ, found, caller, body, fields, started)
+        return self._decided(asked)
+
+    def _asked(
+        self, service: Service, surface: Surface, environ: Environ, found: Mapping[str, str], caller: Caller,
+        body: bytes, fields: dict[str, Any], started: float,
+    ) -> _Asked:  # fmt: skip
+        at = datetime.now(UTC)
+        deciding, policy = service.deciding, service.policy
+        values = deciding.reader(facts_of(fields, found, caller, at, policy))
+        decision = deciding.decide(values)
+        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, service.digest, values, decision)
+        served.tier, served.caller = deciding.tier(decision), caller.name
+        served.user, served.team, served.conversation = (_key(values, policy, name) for name in ("user", "team", "conversation"))
+        served.requested = fields["model"] if isinstance(fields.get("model"), str) else ""
+        served.stream = fields.get("stream") is True
+        served.retry = int(count) if (count := found.get("x-stainless-retry-count", "")).isdecimal() and len(count) < 4 else 0
+        served.headers = {name: found[name] for name in ("traceparent", "tracestate", "user-agent") if name in found}
+        if self.gateway.settings.prompts:
+            served.prompt = body
+        incoming = Incoming(
+            surface, fields, body, found, environ.get("QUERY_STRING", ""), caller, started,
+            getattr(values, policy.signals["max_output"].identifier), getattr(values, policy.signals["json"].identifier),
+        )  # fmt: skip
+        return _Asked(incoming, values, served, service)
+
+    def _decided(self, asked: _Asked) -> Running:
+        served, service, incoming = asked.served, asked.service, asked.incoming
+        assert served.decision is not None
+        if served.decision.refused:
+            raise self._refused(asked)
+        outgoing = Outgoing(service, incoming)
+        permitted = incoming.caller.permitted(served.decision.chain, service.policy)
+        if not permitted:
+            raise self._ended(
+                asked, Refusal(403, "this key may not use any model that the policy allows here", "model_not_permitted")
+            )
+        cached = self._cached(asked, permitted)
+        if cached is not None:
+            return cached
+        reached = outgoing.reachable(permitted)
+        if not reached:
+            why = outgoing.why_not(permitted[0])
+            raise self._ended(asked, Refusal(400, f"no model of the decision can take this request: {why}", "no_model"))
+        exchange = Exchange(self.gateway.means, service, outgoing, served, reached)
+
+        def finish() -> None:
+            self._keep(asked)
+            self.gateway.record(served, service)
+
+        return Running(exchange.run(), lambda: exchange.head, finish)
+
+    def _refused(self, asked: _Asked) -> Refusal:
+        decision, policy = asked.served.decision, asked.service.policy
+        assert decision is not None
+        stated = any(rule.name == decision.rule and isinstance(rule.target, Refuse) for rule in policy.rules)
+        code = "refused_by_policy" if stated else "no_model"
+        return self._ended(asked, Refusal(400, decision.refused, code))
+
+    def _ended(self, asked: _Asked, refusal: Refusal) -> Refusal:
+        """Write down a request that no upstream was asked for."""
+        served = asked.served
+        served.verdict, served.status, served.error = "refused", refusal.status, refusal.code
+        served.latency = served.overhead = (self.gateway.means.clock() - asked.incoming.started) * 1000
+        self.gateway.record(served, asked.service)
+        own = heads.ours(served, served.overhead) if self.gateway.settings.headers else []
+        refusal.headers, refusal.id = [NO_RETRY, *own], served.id
+        return refusal
+
+    # -- the answer cache --------------------------------------------------------------------------------------------------
+
+    def _cached(self, asked: _Asked, permitted: tuple[str, ...]) -> Running | None:
+        answers = self.gateway.answers
+        if answers is None:
+            return None
+        incoming, served = asked.incoming, asked.served
+        entry = answers.find(incoming.caller, incoming.surface.api, incoming.fields, self.gateway.means.clock())
+        if entry is None or entry.model not in permitted:  # kept under another policy, key or claim
+            return None
+        served.verdict, served.status, served.saved = "cached", 200, entry.saved
+        served.model, served.model_id, served.provider = entry.model, entry.model_id, entry.provider
+        served.latency = served.overhead = (self.gateway.means.clock() - incoming.started) * 1000
+        own = heads.ours(served, served.overhead) if self.gateway.settings.headers else []
+        head = Head(200, [("content-type", entry.content_type), *own, ("x-policyroute-cache", "hit")])
+        return Running(iter([entry.body]), lambda: head, lambda: self.gateway.record(served, asked.service))
+
+    def _keep(self, asked: _Asked) -> None:
+        """Keep a whole good answer for the next equal question."""
+        answers = self.gateway.answers
+        if (
+            answers is not None
+            and asked.served.verdict == "answered"
+            and asked.served.status == 200
+            and asked.served.answer is not None
+        ):
+            answers.keep(
+                asked.incoming.caller,
+                asked.incoming.surface.api,
+                asked.incoming.fields,
+                asked.served,
+                self.gateway.settings.answers,
+                self.gateway.means.clock(),
+            )
+
+    # -- everything else -----------------------------------------------------------------------------------------------------
+
+    def other(self, method: str, path: str, environ: Environ) -> Answer | None:
+        """Dry run, models, token counts, stored responses; None for a path that nobody knows. Raises Refusal."""
+        found = heads.of_environ(environ)
+        service = self.gateway.service
+        if path in (DRY_RUN, COUNT_TOKENS) and method != "POST":
+            raise Refusal(405, f"`{path}` takes POST", "method_not_allowed")
+        if path == DRY_RUN:
+            return self._dry_run(environ, found)
+        if path == COUNT_TOKENS:
+            return self._count_tokens(environ, found)
+        if path == MODELS and method in ("GET", "HEAD"):
+            self.caller(environ, found)
+            return 200, [JSON], listed(service.policy, anthropic="anthropic-version" in found)
+        if path.startswith(f"{MODELS}/") and method in ("GET", "HEAD"):
+            self.caller(environ, found)
+            body = one_listed(service.policy, path.removeprefix(f"{MODELS}/"), anthropic="anthropic-version" in found)
+            if body is None:
+                raise Refusal(404, "the policy declares no such model", "model_not_found")
+            return 200, [JSON], body
+        if path.startswith(f"{SURFACES['responses'].path}/"):
+            return self._stored(method, path, environ, found)
+        return None
+
+    def _stored(self, method: str, path: str, environ: Environ, found: Mapping[str, str]) -> Answer:
+        """What the Responses API offers beside the call itself (stored responses, compaction): for the one provider that has it."""
+        caller = self.caller(environ, found)
+        if caller.models is not None:
+            raise Refusal(403, "a key that is limited to models can't reach stored responses", "model_not_permitted")
+        service = self.gateway.service
+        able = {endpoint.base_url: endpoint for endpoint in service.endpoints.values() if "responses" in endpoint.apis}
+        if len(able) != 1:
+            many = "several providers" if able else "no provider"
+            raise Refusal(404, f"{many} of the policy could keep this response", "not_found")
+        body = self._read(environ) if method == "POST" else b""
+        query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
+        (endpoint,) = able.values()
+        try:
+            return forwarded(self.gateway.means, endpoint, method, path.removeprefix("/v1") + query, found, body, 60.0)
+        except UpstreamFailed as error:
+            raise Refusal(503, f"the provider could not be reached: {error.cause}", "no_upstream", [("retry-after", "1")]) from None
+
+    def _dry_run(self, environ: Environ, found: Mapping[str, str]) -> Answer:
+        caller = self.caller(environ, found)
+        _, fields = self._body(environ)
+        service, at = self.gateway.service, datetime.now(UTC)
+        values = service.deciding.reader(facts_of(fields, found, caller, at, service.policy))
+        decision = service.deciding.decide(values)
+        return 200, [JSON], json.dumps(explanation(service.deciding, service.sources, values, decision, at)).encode()
+
+    def _count_tokens(self, environ: Environ, found: Mapping[str, str]) -> Answer:
+        """By the provider where the decided model speaks the API itself, else our own count, which is called an estimate."""
+        caller = self.caller(environ, found)
+        body, fields = self._body(environ)
+        service, at = self.gateway.service, datetime.now(UTC)
+        values = service.deciding.reader(facts_of(fields, found, caller, at, service.policy))
+        decision = service.deciding.decide(values)
+        model = decision.chain[0] if decision.chain else ""
+        if model and service.endpoints[model].counts_tokens:
+            query = environ.get("QUERY_STRING", "")
+            incoming = Incoming(SURFACES["messages"], fields, body, found, query, caller, self.gateway.means.clock())
+            answer = counted(self.gateway.means, service, incoming, model)
+            if answer is not None:
+                return 200, [JSON], answer
+        tokens = getattr(values, service.policy.signals["tokens"].identifier)
+        return 200, [JSON, ("x-policyroute-estimate", "o200k")], json.dumps({"input_tokens": tokens}).encode()
+
+    def _passed(self, incoming: Incoming) -> Running:
+        """A call that no policy decides: to the model that it names."""
+        gateway, service, surface = self.gateway, self.gateway.service, incoming.surface
+        named = incoming.fields.get("model")
+        known = endpoint_for(service, named, surface.api, gateway.environ) if isinstance(named, str) else None
+        if known is None:
+            raise Refusal(404, "no provider is known that serves this model here", "model_not_found")
+        if not incoming.caller.permitted((known[1].name,), service.policy):
+            raise Refusal(403, "this key may not use this model", "model_not_permitted")
+        served = Served(f"pr_{uuid4().hex}", datetime.now(UTC), surface.api, service.policy, service.digest)
+        served.verdict, served.caller, served.requested = "passed", incoming.caller.name, str(named)
+        passing = Passing(gateway.means, service, incoming, served, *known)
+        return Running(passing.run(), lambda: passing.head, lambda: gateway.record(served, service))
+
+    # -- who and what --------------------------------------------------------------------------------------------------------
+
+    def caller(self, environ: Environ, found: Mapping[str, str]) -> Caller:
+        """Whose key it is. Raises Refusal where there is none; without a keys file, only this machine is served."""
+        keys = self.gateway.service.keys
+        if keys is None:
+            _refuse_strangers(environ, found)
+            return LOCAL
+        caller = keys.find(found, datetime.now(UTC))
+        if caller is None:
+            raise Refusal(401, "no valid API key: send yours as `Authorization: Bearer` or `x-api-key`", "invalid_api_key")
+        return caller
+
+    def _read(self, environ: Environ) -> bytes:
+        try:
+            return read_body(environ, self.gateway.settings.body_limit, self.gateway.settings.body_limit)
+        except BodyError as error:
+            raise Refusal(error.status, error.message, error.code) from None
+
+    def _body(self, environ: Environ) -> tuple[bytes, dict[str, Any]]:
+        body = self._read(environ)
+        try:
+            return body, parse(body)
+        except BadBody as error:
+            raise Refusal(400, str(error), "invalid_json") from None
+
+
+def _key(values: Values, policy: Any, name: str) -> str:
+    return str(getattr(values, policy.signals[name].identifier))
+
+
+def _refuse_strangers(environ: Environ, found: Mapping[str, str]) -> None:
+    """Without keys: other machines, and web pages that a browser on this one shows."""
+    host = found.get("host", "localhost").rsplit(":", 1)[0].strip("[]")
+    page = found.get("sec-fetch-site", "none") not in ("none", "same-origin")
+    if environ.get("REMOTE_ADDR", "") not in LOOPBACK or page or host not in LOOPBACK:
+        raise Refusal(403, "without a keys file only this machine is served: start the gateway with `--keys FILE`", "keys_needed")
