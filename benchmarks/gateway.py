@@ -83,12 +83,14 @@ def _version(contestant: Contestant, home: Path, install: bool) -> str:
     return contestant.version(home)
 
 
-def _measured(name: str, target: Target, client: Client, options: argparse.Namespace, streams: int, found: Results) -> None:
-    """All cells of one contestant in one round, added to `found`."""
+def _measured(
+    name: str, target: Target, client: Client, options: argparse.Namespace, streams: int, number: int, found: Results
+) -> None:
+    """All cells of one contestant in round `number`, added to `found`."""
     warm_up(target, client, options.smoke)
     for cell in cells(options.smoke, streams):
         figures, complaint = measure(cell, target, client, options.seconds)
-        found[name].setdefault(cell.key, []).append(figures)
+        found[name].setdefault(cell.key, []).append({**figures, "round": number})
         cpu = f"{figures['cpu']:,.0f} µs CPU, " if target.tree else ""
         _say(f"    {cell.key}: {figures['rate']:,.0f}/s, {cpu}{figures['errors']:.0f} errors {complaint[:160]}".rstrip())
 
@@ -112,7 +114,7 @@ def play(
     with Mock(programs[0]) as mock:
         for number in range(options.rounds):
             _say(f"round {number + 1} of {options.rounds}\n  direct")
-            _measured(tables.DIRECT, Target(mock.port, {}), client, options, 1_000, found)
+            _measured(tables.DIRECT, Target(mock.port, {}), client, options, 1_000, number, found)
             for each in taking:
                 _say(f"  {each.title}")
                 try:
@@ -123,7 +125,7 @@ def play(
                         processes = target.tree.count() if target.tree else 0
                         start = {"cold": target.cold, "idle": target.idle, "processes": processes}
                         found[each.name].setdefault("start", []).append(start)
-                        _measured(each.name, target, client, options, each.streams, found)
+                        _measured(each.name, target, client, options, each.streams, number, found)
                 except DidNotStartError as reason:
                     failed[each.name] = f"did not start: {reason}"
                     _say(f"    {failed[each.name]}")
@@ -152,7 +154,7 @@ def _medians(found: Results) -> dict[str, dict[str, dict[str, float]]]:
     """For the result file: each figure's median, errors summed."""
 
     def of(rounds: list[Figures]) -> dict[str, float]:
-        names = {name: None for each in rounds for name in each}
+        names = {name: None for each in rounds for name in each if name != "round"}
         kept = {name: round(tables.middle(rounds, name) or 0.0, 3) for name in names}
         return {**kept, "errors": sum(each["errors"] for each in rounds)} if "errors" in kept else kept
 
@@ -168,7 +170,9 @@ def output(report: Report, found: Results, versions: Mapping[str, str], out: Map
     parts += [f"{titles[name]} {versions[name]}: {each.note}" for name, each in CONTESTANTS.items() if name in versions]
     parts += [f"{titles[name]}: {shorten(reason, 90)}" for name, reason in out.items()]
     if facts["busy"] > 0.1:
-        parts.append(f"The machine was {facts['busy']:.0%} busy before this began: read the ratios, not the figures.")
+        parts.append(
+            f"The machine was {facts['busy']:.0%} busy with other work before or after this: read the ratios, not the figures."
+        )
     listed = [
         tables.starts(found, titles, versions),
         *(tables.table(kind, found, titles) for kind in tables.TABLES),
@@ -191,6 +195,7 @@ def main() -> int:
         taking, versions, absent = present(options)
         busy = _busy()
         found, failed = play(taking, options, programs, Path(place))
+        busy = max(busy, _busy())
     report.facts |= {
         "processor": _processor(), "busy": round(busy, 2), "rounds": options.rounds, "seconds": options.seconds,
         "peers": versions, "absent": absent, "failed": failed, "cells": _medians(found),

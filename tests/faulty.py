@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 PIECE = 64 << 10
+TICK = 0.05  # seconds after which a waiting thread looks whether the server stops
 
 
 class Request(NamedTuple):
@@ -49,7 +50,8 @@ class Peer:
             except OSError:
                 data = b""
             if not data:
-                self.server.gone.put((self.number, time.monotonic()))
+                if not self.server.over.is_set():
+                    self.server.gone.put((self.number, time.monotonic()))
                 raise Ended
             return data
         raise Ended
@@ -73,9 +75,12 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         try:
+            self.sock.settimeout(10)
             self.sock.sendall(data)
+            self.sock.settimeout(TICK)
         except OSError:
-            self.server.gone.put((self.number, time.monotonic()))
+            if not self.server.over.is_set():
+                self.server.gone.put((self.number, time.monotonic()))
             raise Ended from None
 
 
@@ -95,7 +100,7 @@ class Faulty:
         self.gone: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
         self.connections = 0
         self._socket = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512)
-        self._socket.settimeout(0.05)
+        self._socket.settimeout(TICK)
         self.port: int = self._socket.getsockname()[1]
         self.host = f"[{host}]" if ":" in host else host
         self._open: set[socket.socket] = set()
@@ -142,14 +147,14 @@ class Faulty:
             self._start(self._play, sock, number, self.scripts[min(number, len(self.scripts) - 1)])
 
     def _play(self, sock: socket.socket, number: int, script: Script) -> None:
-        sock.settimeout(0.05)
+        sock.settimeout(TICK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = Peer(self, sock, number)
         try:
             if self.tls is not None:
                 sock.settimeout(5)
                 peer.sock = self.tls.wrap_socket(sock, server_side=True)
-                peer.sock.settimeout(0.05)
+                peer.sock.settimeout(TICK)
             for step in script:
                 step(peer)
         except (Ended, OSError):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policyroute.prices.cost import Cost
 from policyroute.proxy.answers import OVERHEAD, AnswerCache, Kept
+from policyroute.proxy.key_file import Keeping
 from policyroute.proxy.keys import LOCAL, Caller
 from policyroute.proxy.served import Served
 from tests.served_support import served
@@ -96,6 +97,45 @@ def test_which_questions_are_kept(api: str, fields: dict[str, Any], wanted: bool
 @pytest.mark.parametrize("changes", [{"status": 400}, {"status": 201}, {"body": None}, {"stream": True}])
 def test_which_answers_are_not(changes: dict[str, Any]) -> None:
     assert kept(ASKED, **changes) is None
+
+
+FREED = [  # what the key's `cache` has, the question, whether its answer is kept
+    ({"tools": True}, ASKED | {"tools": [{}]}, True),
+    ({"tools": True}, ASKED | {"functions": [{}]}, True),
+    ({"tools": True}, ASKED | {"tools": [{}], "temperature": 1}, False),
+    ({"tools": True}, ASKED | {"tools": [{}], "web_search_options": {"a": 1}}, False),
+    ({"temperature": True}, {"model": "auto"}, True),
+    ({"temperature": True}, ASKED | {"temperature": 1.3, "n": 3}, True),
+    ({"temperature": True}, ASKED | {"tools": [{}]}, False),
+    ({"temperature": True}, {"model": "auto", "store": True}, False),
+    ({"temperature": True, "tools": True}, {"model": "auto", "tools": [{}]}, True),
+    ({"temperature": True, "tools": True}, {"model": "auto", "stream": True}, False),
+]
+
+
+@pytest.mark.parametrize(("cache", "fields", "wanted"), FREED)
+def test_a_key_may_ask_for_more(cache: dict[str, bool], fields: dict[str, Any], wanted: bool) -> None:
+    caller, answers = Caller("desk", cache=Keeping(**cache)), AnswerCache()
+    answers.keep(caller, "chat", fields, answered(), 60.0, 0.0)
+    assert (answers.find(caller, "chat", fields, 1.0) is not None) is wanted
+
+
+@pytest.mark.parametrize(
+    ("ttl", "of_key", "last"), [(60.0, None, 59.0), (60.0, 10.0, 9.0), (0.0, 10.0, 9.0), (60.0, 0.0, None), (0.0, None, None)]
+)
+def test_a_key_s_time_wins(ttl: float, of_key: float | None, last: float | None) -> None:
+    caller, answers = Caller("desk", cache=Keeping(of_key)), AnswerCache()
+    answers.keep(caller, "chat", ASKED, answered(), ttl, 0.0)
+    assert (answers.find(caller, "chat", ASKED, last or 0.0) is not None) is (last is not None)
+    assert answers.find(caller, "chat", ASKED, (last or 0.0) + 1.0) is None
+
+
+def test_what_else_an_answer_hangs_on() -> None:
+    answers = AnswerCache()
+    answers.keep(LOCAL, "chat", ASKED, answered(), 60.0, 0.0, ("strong", ""))
+    assert answers.find(LOCAL, "chat", ASKED, 1.0, ("strong", ""))
+    for apart in ((), ("mini", ""), ("", "strong"), ("strong",), ("strong", "", "")):
+        assert answers.find(LOCAL, "chat", ASKED, 1.0, apart) is None
 
 
 def test_an_answer_larger_than_the_cache_leaves_it_as_it_is() -> None:

@@ -100,6 +100,12 @@ def test_refused(found: dict[str, Any], wanted: tuple[int, str]) -> None:
     assert failing(found) == wanted
 
 
+def test_a_servers_own_error_for_bad_chunks() -> None:
+    errors = pytest.importorskip("gunicorn.http.errors", reason="gunicorn is not installed")
+    for error in (errors.InvalidChunkSize(b"zz"), errors.ChunkMissingTerminator(b"zz")):
+        assert failing(environ(Input(BODY, error=error), **CHUNKED)) == (400, "body_cut")
+
+
 @pytest.mark.parametrize(
     ("size", "more", "taken"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import http.client
 import json
@@ -41,6 +42,7 @@ from tests.faulty import (
 )  # fmt: skip
 
 waitress = pytest.importorskip("waitress")
+wasyncore = pytest.importorskip("waitress.wasyncore")
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Capital of France?"}]
@@ -172,21 +174,28 @@ def running(folder: Path, bad: str, good_one: str, tier: str = "bad, good", more
     file.write_text(POLICY.format(bad=bad, good=good_one, tier=tier, more=more))
     given = {"watch": 0.0, "journal": folder / "journal", "window": 0.01, "first_byte": 0.5, "idle": 0.5, "answer_limit": 1 << 20}
     app = create(file, **{**given, **options})
+    assert app.gateway.journal is not None
+    app.gateway.journal.compact = False  # a process with an engine, for each test
     sockets: dict[int, Any] = {}
-    server = waitress.create_server(
-        app, map=sockets, host="127.0.0.1", port=0, threads=8, asyncore_use_poll=True, asyncore_loop_timeout=0.05
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = waitress.create_server(app, map=sockets, host="127.0.0.1", port=0, threads=8)
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            wasyncore.loop(timeout=0.02, map=sockets, use_poll=True, count=1)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield Running(app, server.effective_port, folder)
     finally:
-        app.gateway.close()
-        server.pull_trigger()
-        for channel in list(sockets.values()):
-            channel.close()
+        over.set()
         thread.join(5)
         server.task_dispatcher.shutdown(timeout=5)
+        for one in list(sockets.values()):
+            one.close()
+        atexit.unregister(app.gateway.close)
+        app.gateway.close()
 
 
 @pytest.fixture
@@ -234,6 +243,7 @@ EARLY: dict[str, tuple[Script, str]] = {
     "204": ([read, send(head(204))], "malformed"),
     "malformed JSON": ([read, send(answer(b'{"choices": [{'))], "malformed"),
     "bad UTF-8": ([read, send(answer(b'{"choices": "\xff\xfe"}'))], "malformed"),
+    "an error with 200": ([read, send(answer(b'{"error": {"message": "busy", "code": 429}}'))], "429"),
     "an array": ([read, send(answer(b"[]"))], "malformed"),
     "an empty 200": ([read, send(answer(b""))], "malformed"),
     "HTML": ([read, send(answer(b"<h1>Sign in</h1>", kind="text/html"))], "malformed"),
@@ -290,9 +300,6 @@ def test_without_a_second_model_it_is_said_honestly(
         saw = gateway.ask(stream)
         assert (saw.status, saw.whole) == (503, True)
         assert saw.json["error"]["type"] == "server_error" and saw.json["error"]["code"] == "no_upstream"
-        assert saw.headers["retry-after"] == (
-            "7" if "retry-after" in repr(script) or (cause == "429" and not stream) else saw.headers["retry-after"]
-        )
         assert int(saw.headers["retry-after"]) >= 1
         assert SECRETS[1].encode() not in saw.body and b"Oops" not in saw.body
         assert gateway.row() == ("failed", [("bad", cause)])
@@ -323,14 +330,22 @@ def test_the_clients_own_error_is_handed_on(upstream: Faulty, second: Faulty, tm
         assert gateway.row() == ("answered", [("bad", "400")])
 
 
-@pytest.mark.parametrize("tier", ["bad, good", "bad"])
-def test_the_clients_own_error_inside_a_stream(tier: str, upstream: Faulty, second: Faulty, tmp_path: Path) -> None:
-    told = event({"error": {"type": "invalid_request_error", "message": "bad tools"}})
-    upstream.play([read, send(stream_head() + chunk(told) + END)])
-    with running(tmp_path, upstream.url, second.url, tier) as gateway:
+TOLD = {"error": {"type": "invalid_request_error", "message": "bad tools"}}
+
+
+@pytest.mark.parametrize("value", [TOLD, {"error": {"code": 400, "message": "bad tools"}}])
+def test_a_clients_own_error_inside_a_stream_is_no_answer(value: Any, upstream: Faulty, second: Faulty, tmp_path: Path) -> None:
+    upstream.play([read, send(stream_head() + chunk(event(value)) + END)])
+    with running(tmp_path, upstream.url, second.url) as gateway:
+        assert gateway.ask(True).text == GOOD
+        assert gateway.row() == ("answered", [("bad", "invalid_request_error"), ("good", "answered")])
+
+
+def test_a_clients_own_error_inside_a_stream_without_a_second_model(upstream: Faulty, tmp_path: Path) -> None:
+    upstream.play([read, send(stream_head() + chunk(event(TOLD)) + END)])
+    with running(tmp_path, upstream.url, upstream.url, "bad") as gateway:
         saw = gateway.ask(True)
-        assert saw.status in (200, 400, 503) and saw.whole
-        assert gateway.rows()[0]["verdict"] in ("answered", "failed")
+        assert (saw.status, saw.json["error"]["code"]) == (503, "no_upstream")
 
 
 # -- faults after content ------------------------------------------------------------------------------------------------
@@ -366,7 +381,7 @@ def test_a_cut_stream_ends_with_an_error(name: str, tier: str, upstream: Faulty,
 def test_a_cut_stream_is_finished_where_that_is_declared(name: str, upstream: Faulty, second: Faulty, tmp_path: Path) -> None:
     script, cause = LATE[name]
     upstream.play(script)
-    with running(tmp_path, upstream.url, second.url, more="on stream failure { finish }") as gateway:
+    with running(tmp_path, upstream.url, second.url, more="on stream failure { otherwise finish }") as gateway:
         saw = gateway.ask(True)
         assert saw.status == 200 and saw.text == "The capital" and saw.body.endswith(b"data: [DONE]\n\n") and saw.whole
         assert gateway_support.events(saw.body)[-1]["choices"][0]["finish_reason"] == "length"
@@ -375,14 +390,20 @@ def test_a_cut_stream_is_finished_where_that_is_declared(name: str, upstream: Fa
 
 def test_a_cut_stream_is_begun_again_where_that_is_declared(upstream: Faulty, second: Faulty, tmp_path: Path) -> None:
     upstream.play(LATE["cut"][0])
-    with running(tmp_path, upstream.url, second.url, more="on stream failure { restart }") as gateway:
+    with running(tmp_path, upstream.url, second.url, more="on stream failure { otherwise restart }") as gateway:
         saw = gateway.ask(True)
         assert saw.text == f"The capital\n\n{GOOD}" and saw.body.endswith(b"data: [DONE]\n\n")
         assert gateway.row() == ("answered", [("bad", "cut"), ("good", "answered")])
 
 
 @pytest.mark.parametrize(
-    "action", ["", "on stream failure { finish }", "on stream failure { restart }", "on stream failure { continue }"]
+    "action",
+    [
+        "",
+        "on stream failure { otherwise finish }",
+        "on stream failure { otherwise restart }",
+        "on stream failure { otherwise continue }",
+    ],
 )
 def test_half_a_tool_call_is_never_ended_as_a_whole_one(action: str, upstream: Faulty, second: Faulty, tmp_path: Path) -> None:
     upstream.play([read, send(CALLING), close])
@@ -506,7 +527,7 @@ def test_who_left_is_no_failure_of_the_upstream(upstream: Faulty, second: Faulty
             upstream.gone.get(timeout=5)
         gateway.rows(6)
         assert gateway.get("/healthz").json["status"] == "ok"
-        assert {json.loads(row["attempts"])[0]["result"] for row in gateway.rows(6)} <= {"abandoned", "answered"}
+        assert {json.loads(row["attempts"])[0]["result"] for row in gateway.rows(6)} == {"abandoned"}
 
 
 # -- requests that attack ------------------------------------------------------------------------------------------------

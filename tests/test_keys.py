@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import stat
 from datetime import UTC, date, datetime
 from functools import cache
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from policyroute.cli import cli
 from policyroute.language import Policy
-from policyroute.proxy.key_file import Entry, entries, hashed, new_key, text_of, with_entry, without_entry
+from policyroute.proxy.key_file import Entry, Keeping, entries, exposed, hashed, new_key, text_of, with_entry, without_entry
 from policyroute.proxy.keys import LOCAL, Caller, Keys, KeysError, facts_of, keys_of, load_keys
 from policyroute.signals.values import Reader, Values
 from tests.simulate_support import policy_from
@@ -28,6 +29,7 @@ signal depth : int 0..9 = 0              from body "extra.depth", header "x-dept
 signal vip   : bool = false              from header "x-vip"
 signal tenant : key                      from header "x-tenant"
 signal old   : free | pro = free         from column "old_plan"
+signal conversation : key                from header "x-chat"
 signal tariff : low | high = low         from header "x-user-plan"
 signal max_output : int 1..8k = 1k       from metadata "limit"
 model mini   { provider openai  id "gpt-4o-mini"  in $1 out $1 }
@@ -148,6 +150,11 @@ WRONG = [  # what is in the file, what the message says, what the remedy says
     (table("expires = 2026-11-25T00:00:00Z"), "`expires` is not a date", "without quotes"),
     (table("models = []"), "`models` is not a list", "leave it out"),
     (table('models = ["mnii"]'), "no model or tier is named `mnii`", "did you mean `mini`?"),
+    (table("cache = true"), "`cache` is not a table", "ttl"),
+    (table("cache = { tll = 1 }"), "unknown field `tll` of `cache`", "did you mean `ttl`?"),
+    (table("cache = { ttl = 600 }"), "`ttl` of `cache` is not a time", "10min"),
+    (table('cache = { ttl = "10 minutes" }'), "`ttl` of `cache` is not a time", "10min"),
+    (table('cache = { ttl = "10min", tools = 1 }'), "`tools` is not true or false", "tools = true"),
     (table("signals = 3"), "`signals` is not a table", "plan"),
     (table("signals = { seats = 1.5 }"), "`signals` is not a table of values", "whole numbers"),
     (table('signals = { paln = "pro" }'), "no signal is named `paln`", "did you mean `plan`?"),
@@ -172,6 +179,39 @@ def test_mistakes_have_place_reason_and_remedy(text: str, message: str, help_: s
         keys_of(text, FILE, policy())
     assert "keys.toml" in caught.value.message and message in caught.value.message and help_ in caught.value.help
     assert "secret" not in str(caught.value) and hashed(KEY) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ("", Keeping()),
+        ("cache = {}", Keeping()),
+        ('cache = { ttl = "10min" }', Keeping(600.0)),
+        ('cache = { ttl = "0s", tools = true }', Keeping(0.0, tools=True)),
+        ('cache = { ttl = "250ms", temperature = true }', Keeping(0.25, temperature=True)),
+        ('cache = { ttl = "2h" }', Keeping(7_200.0)),
+        ('cache = { ttl = "1d" }', Keeping(86_400.0)),
+    ],
+)
+def test_how_answers_are_kept(more: str, wanted: Keeping) -> None:
+    assert caller(more).cache == wanted
+    assert keys(more).keeps_answers is bool(wanted.ttl)
+    (entry,) = entries(table(more), FILE)
+    again = with_entry("", entry, FILE)
+    assert entries(again, FILE) == (entry,)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o600, ""), (0o640, "read"), (0o644, "read"), (0o602, "change"), (0o666, "read and change")]
+)
+def test_who_else_may_touch_the_file(tmp_path: Path, mode: int, said: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(table(), "utf-8")
+    path.chmod(mode)
+    assert exposed(path) == said
+    assert ("chmod 600" in run("list", "--file", path)[2]) is bool(said)
+    assert exposed(tmp_path / "none") == ""
 
 
 def test_files_that_cant_be_read(tmp_path: Path) -> None:
@@ -227,6 +267,8 @@ CLAIMS = [  # the key, another key of the file, body, headers, signal, value
     ("", STATES, {}, {"x-escalate": "1"}, "escalated", True),
     ("", STATES, {}, {"x-claude-code-session-id": "s1"}, "conversation", "s1"),
     ('user = "ann"', "", {"metadata": {"user_id": "user_1_account_2_session_abc"}}, {}, "conversation", "abc"),
+    ("", "", {}, {"x-chat": "c1"}, "conversation", "c1"),
+    ("", 'signals = { conversation = "c1" }', {}, {"x-chat": "c1"}, "conversation", ""),
 ]
 
 

@@ -33,10 +33,15 @@ def middle(rounds: Sequence[Figures], name: str) -> float | None:
     return median(found) if found else None
 
 
+def pairs(rounds: Sequence[Figures], others: Sequence[Figures], name: str) -> list[tuple[float, float]]:
+    """A figure of both in each round that has both: a contestant may have failed in one."""
+    by_round = {each["round"]: each for each in others if name in each}
+    return [(each[name], by_round[each["round"]][name]) for each in rounds if name in each and each["round"] in by_round]
+
+
 def added(rounds: Sequence[Figures], direct: Sequence[Figures], name: str) -> float | None:
     """Median of what is on top of the direct figure of the same round."""
-    pairs = zip(rounds, direct, strict=False)
-    found = [each[name] - other[name] for each, other in pairs if name in each and name in other]
+    found = [one - other for one, other in pairs(rounds, direct, name)]
     return median(found) if found else None
 
 
@@ -155,15 +160,13 @@ def goals(report: Report, results: Results) -> None:
 
 
 def _against(report: Report, ours: Rounds, theirs: Rounds, title: str, claim: float) -> None:
-    pairs = [
-        (a, b) for a, b in zip(ours.get("plain 64", ()), theirs.get("plain 64", ()), strict=False) if "rate" in a and b.get("rate")
-    ]
+    found = [(one, other) for one, other in pairs(ours.get("plain 64", ()), theirs.get("plain 64", ()), "rate") if other]
     what = f"requests/s against {title}, 64 at once"
-    if not pairs:
+    if not found:
         report.add(what, claim=claim, note=f"{title} or {OURS} was not measured")
         return
-    times = median([a["rate"] / b["rate"] for a, b in pairs])
-    report.add(what, median([a["rate"] for a, _ in pairs]), "req/s", ratio=times, claim=claim)
+    times = median([one / other for one, other in found])
+    report.add(what, median([one for one, _ in found]), "req/s", ratio=times, claim=claim)
 
 
 def reached(rows: Sequence[Row]) -> str:
@@ -171,7 +174,8 @@ def reached(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         unit = "×" if row.what.startswith("requests/s") else f" {row.unit}".rstrip()
-        measured = "not measured" if row.measured is None else f"{row.measured:,.{2 if abs(row.measured) < 10 else 0}f}{unit}"
+        digits = 2 if unit and abs(row.measured or 0) < 10 else 0
+        measured = "not measured" if row.measured is None else f"{row.measured:,.{digits}f}{unit}"
         goal = f"{'≤' if row.at_most else '≥'} {row.claim:,g}{unit}"
         lines.append([row.what, measured, goal, {None: "", True: "reached", False: "missed"}[row.holds]])
     return f"### Goals\n\n{grid(['', 'measured', 'goal', ''], lines)}\n"

@@ -70,7 +70,7 @@ def new(
 @FILE
 def listed(path: Path) -> None:
     """List the keys of the file: names and what they state, never a key or a hash."""
-    from policyroute.proxy.key_file import Entry, KeysError, entries, text_of
+    from policyroute.proxy.key_file import Entry, KeysError, entries, exposed, text_of
 
     def said(entry: Entry) -> str:
         stated = [
@@ -89,6 +89,8 @@ def listed(path: Path) -> None:
         raise CannotRun(error.message, error.help) from None
     for entry in found:
         click.echo(said(entry))
+    if others := exposed(path):
+        click.echo(f"others on this machine may {others} {path}: `chmod 600` keeps it yours", err=True)
 
 
 @command.command(name="remove")

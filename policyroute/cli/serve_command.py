@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import ipaddress
 import os
@@ -25,6 +26,8 @@ from policyroute.cli.common import CannotRun, one_policy, shown
 from policyroute.language.diagnostics import PolicyError
 from policyroute.render.diagnostics import FORMATS
 
+M_ARENA_MAX = -8  # of <malloc.h>
+LEAN = "quicktok"  # the tokenizer with the smallest vocabulary in memory; all of them count alike
 NEEDED = ("granian", "orjson", "httptools", "prometheus_client")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h|d)?")
 _UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -107,12 +110,14 @@ def command(
             connect=_seconds(connect_timeout), first_byte=_seconds(first_byte_timeout), idle=_seconds(idle_timeout), ping=_seconds(ping),
             headers=not no_headers, state=state,
         )  # fmt: skip
-        _checked(settings, tests=not no_tests)
-        _run(settings, host, _free_port(host, port), workers, streams)
+        port = _free_port(host, port)
+        _checked(settings, port, tests=not no_tests)
+        _run(settings, host, port, workers, streams)
 
 
-def _checked(settings: Any, *, tests: bool) -> None:
+def _checked(settings: Any, port: int, *, tests: bool) -> None:
     """Load once, here, so that what is wrong is said before a port is open; and say what is worth knowing."""
+    from policyroute.proxy.providers import calls_itself
     from policyroute.proxy.reload import tests_fail
     from policyroute.proxy.service import load_service
     from policyroute.proxy.settings import ServeError
@@ -125,6 +130,13 @@ def _checked(settings: Any, *, tests: bool) -> None:
     except PolicyError as error:
         click.echo(FORMATS["full"](error.diagnostics, error.sources), err=True)
         raise CannotRun(f"`{settings.policy}` was not loaded") from None
+    itself = calls_itself(service.endpoints, port)
+    if itself:
+        named = ", ".join(f"`{name}`" for name in itself)
+        raise CannotRun(
+            f"the gateway would call itself for {named}",
+            "unset `OPENAI_BASE_URL` and the like in its own environment: they are for its clients",
+        )
     if untested:
         raise CannotRun(untested, "`policyroute test` shows them; `--no-tests` serves the policy nevertheless")
     for finding in service.findings:
@@ -148,8 +160,12 @@ def _run(settings: Any, host: str, port: int, workers: int, streams: int) -> Non
 
     from policyroute.proxy.app import from_environment  # imported before the workers are forked, so that they share its memory
     from policyroute.proxy.settings import ENVIRONMENT
+    from policyroute.signals.tokens import VARIABLE, counted
 
+    os.environ.setdefault(VARIABLE, LEAN)
     os.environ[ENVIRONMENT] = settings.written()
+    _few_arenas()
+    counted("ready")  # the vocabulary is loaded once, and its memory shared by the workers that are forked from here
     server = Granian(
         f"{from_environment.__module__}:{from_environment.__name__}", address=host, port=port, interface=Interfaces.WSGI, factory=True,
         workers=workers, blocking_threads=streams, backlog=4_096, backpressure=max(4_096, 4 * streams), websockets=False,
@@ -168,6 +184,12 @@ def _run(settings: Any, host: str, port: int, workers: int, streams: int) -> Non
     if settings.journal is not None:
         with contextlib.suppress(OSError):  # what stays JSON lines is read too
             subprocess.run([sys.executable, "-m", "policyroute.proxy.journal.compact", str(settings.journal), "--all"], check=False)
+
+
+def _few_arenas() -> None:
+    """glibc keeps freed memory apart for up to eight threads a core; with a thread per stream, most of it would lie idle."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _stamp(state: Path) -> None:

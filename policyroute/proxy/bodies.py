@@ -11,6 +11,7 @@ Rules of this module
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def _pieces(environ: Mapping[str, Any], length: int | None) -> Iterator[bytes]:
             piece: bytes = read(PIECE if left is None else min(PIECE, left))
         except TimeoutError:
             raise BodyError(408, "the request's body did not arrive in time", "body_timeout") from None
-        except (OSError, EOFError, RuntimeError, ValueError):  # each server has its own for a client that is gone, or bad chunks
+        except _broken():
             raise _cut() from None
         if not piece:
             if left is None:
@@ -70,6 +71,12 @@ def _pieces(environ: Mapping[str, Any], length: int | None) -> Iterator[bytes]:
         if left is not None:
             left -= len(piece)
         yield piece
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What servers raise for bad chunks, and for a client that is gone: each its own, and gunicorn's are no OSErrors."""
+    errors = sys.modules.get("gunicorn.http.errors")
+    return (OSError, EOFError, RuntimeError, ValueError, *((errors.ParseException,) if errors else ()))
 
 
 def _bounded(pieces: Iterator[bytes], environ: Mapping[str, Any], limit: int) -> Iterator[bytes]:

@@ -137,7 +137,7 @@ class Calls:
         deciding, policy = service.deciding, service.policy
         values = deciding.reader(facts_of(fields, found, caller, at, policy))
         decision = deciding.decide(values)
-        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, service.digest, values, decision)
+        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, service.digest, values, decision=decision)
         served.tier, served.caller = deciding.tier(decision), caller.name
         served.user, served.team, served.conversation = (_key(values, policy, name) for name in ("user", "team", "conversation"))
         served.requested = fields["model"] if isinstance(fields.get("model"), str) else ""
@@ -146,6 +146,9 @@ class Calls:
         served.headers = {name: found[name] for name in ("traceparent", "tracestate", "user-agent") if name in found}
         if self.gateway.settings.prompts:
             served.prompt = body
+        if service.shadow is not None:
+            shadow = service.shadow
+            served.shadow_values = shadow.reader(facts_of(fields, found, caller, at, shadow.policy))
         incoming = Incoming(
             surface, fields, body, found, environ.get("QUERY_STRING", ""), caller, started,
             getattr(values, policy.signals["max_output"].identifier), getattr(values, policy.signals["json"].identifier),
@@ -173,7 +176,7 @@ class Calls:
         exchange = Exchange(self.gateway.means, service, outgoing, served, reached)
 
         def finish() -> None:
-            self._keep(asked)
+            self._keep(asked, permitted)
             self.gateway.record(served, service)
 
         return Running(exchange.run(), lambda: exchange.head, finish)
@@ -198,37 +201,27 @@ class Calls:
     # -- the answer cache --------------------------------------------------------------------------------------------------
 
     def _cached(self, asked: _Asked, permitted: tuple[str, ...]) -> Running | None:
-        answers = self.gateway.answers
+        """The kept answer to an equal question, if this request could have been given it."""
+        answers, incoming, served = self.gateway.answers, asked.incoming, asked.served
         if answers is None:
             return None
-        incoming, served = asked.incoming, asked.served
-        entry = answers.find(incoming.caller, incoming.surface.api, incoming.fields, self.gateway.means.clock())
-        if entry is None or entry.model not in permitted:  # kept under another policy, key or claim
+        now = self.gateway.means.clock()
+        entry = answers.find(incoming.caller, incoming.surface.api, incoming.fields, now, _apart(incoming, permitted))
+        if entry is None or entry.model not in permitted:
             return None
         served.verdict, served.status, served.saved = "cached", 200, entry.saved
         served.model, served.model_id, served.provider = entry.model, entry.model_id, entry.provider
-        served.latency = served.overhead = (self.gateway.means.clock() - incoming.started) * 1000
+        served.latency = served.overhead = (now - incoming.started) * 1000
         own = heads.ours(served, served.overhead) if self.gateway.settings.headers else []
-        head = Head(200, [("content-type", entry.content_type), *own, ("x-policyroute-cache", "hit")])
+        head = Head(200, [("content-type", entry.content_type), *own])
         return Running(iter([entry.body]), lambda: head, lambda: self.gateway.record(served, asked.service))
 
-    def _keep(self, asked: _Asked) -> None:
+    def _keep(self, asked: _Asked, permitted: tuple[str, ...]) -> None:
         """Keep a whole good answer for the next equal question."""
-        answers = self.gateway.answers
-        if (
-            answers is not None
-            and asked.served.verdict == "answered"
-            and asked.served.status == 200
-            and asked.served.answer is not None
-        ):
-            answers.keep(
-                asked.incoming.caller,
-                asked.incoming.surface.api,
-                asked.incoming.fields,
-                asked.served,
-                self.gateway.settings.answers,
-                self.gateway.means.clock(),
-            )
+        answers, incoming, served = self.gateway.answers, asked.incoming, asked.served
+        if answers is not None and served.verdict == "answered" and served.status == 200 and served.answer is not None:
+            ttl, now = self.gateway.settings.answers, self.gateway.means.clock()
+            answers.keep(incoming.caller, incoming.surface.api, incoming.fields, served, ttl, now, _apart(incoming, permitted))
 
     # -- everything else -----------------------------------------------------------------------------------------------------
 
@@ -337,6 +330,11 @@ class Calls:
             return body, parse(body)
         except BadBody as error:
             raise Refusal(400, str(error), "invalid_json") from None
+
+
+def _apart(incoming: Incoming, permitted: tuple[str, ...]) -> tuple[str, ...]:
+    """What keeps equal questions apart: the models that may answer, and the header that changes what the API means."""
+    return (*permitted, incoming.headers.get("anthropic-beta", ""))
 
 
 def _key(values: Values, policy: Any, name: str) -> str:

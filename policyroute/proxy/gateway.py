@@ -40,7 +40,7 @@ class Gateway:
         self.means = Means(settings, best(), Breaker())
         self.metrics = Metrics(self.service.policy, self.service.catalog)
         self.journal = Journal(settings.journal, window=settings.window) if settings.journal else None
-        self.answers = AnswerCache() if settings.answers else None
+        self.answers = AnswerCache() if settings.answers or (self.service.keys and self.service.keys.keeps_answers) else None
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
         self.streams = 0  # open ones; a count that is read, not relied on
         self.recorder = Recorder(self._writers())

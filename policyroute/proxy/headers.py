@@ -18,7 +18,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from policyroute.prices.money import to_decimal
+from policyroute.prices.money import exact_dollars
 from policyroute.proxy.providers import ANTHROPIC_VERSION, Endpoint
 from policyroute.proxy.served import Served
 
@@ -97,8 +97,10 @@ def ours(served: Served, overhead: float) -> list[tuple[str, str]]:
         found.append(("x-policyroute-tier", clean(served.tier)))
     asked = sum(not attempt.result.startswith("skipped") for attempt in served.attempts)
     found += [("x-policyroute-attempts", str(asked)), ("x-policyroute-overhead-ms", f"{overhead:.3f}")]
+    if served.verdict == "cached":
+        found.append(("x-policyroute-cache", "hit"))
     if served.cost is not None:
-        found.append(("x-policyroute-cost-usd", format(to_decimal(served.cost.picodollars).normalize(), "f")))
+        found.append(("x-policyroute-cost-usd", exact_dollars(served.cost.picodollars)))
     return found
 
 

@@ -15,21 +15,25 @@ import json
 import os
 import re
 import secrets
+import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.policy import Value
 
 PREFIX = "pr-"
-FIELDS = ("name", "sha256", "user", "team", "signals", "models", "trusted", "expires")
+FIELDS = ("name", "sha256", "user", "team", "signals", "models", "trusted", "expires", "cache")
 LONGEST = 128  # characters of a name, user or team: they are written to every trace row
 
+_CACHE = ("ttl", "tools", "temperature")
+_DURATION = re.compile(r"(\d{1,9})(ms|s|min|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _HEX = re.compile(r"[0-9a-f]{64}")
 _HEADER = re.compile(r"\s*\[\[\s*key\s*\]\]\s*(#.*)?")
 _OWN_TABLE = re.compile(r"\s*\[\s*key\s*\.")
@@ -41,6 +45,18 @@ class KeysError(Exception):
     def __init__(self, message: str, help_: str = "") -> None:
         super().__init__(message)
         self.message, self.help = message, help_
+
+
+class Keeping(NamedTuple):
+    """How answers are kept for a key: seconds (None: as for all keys, 0: not at all), and whether also those to requests with tools,
+    and to those that ask for chance (a temperature above 0, or several choices)."""
+
+    ttl: float | None = None
+    tools: bool = False
+    temperature: bool = False
+
+
+AS_ALL = Keeping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,7 @@ class Entry:
     models: tuple[str, ...] | None = None
     trusted: bool = False
     expires: date | None = None
+    cache: Keeping = AS_ALL
 
 
 def new_key() -> str:
@@ -130,6 +147,7 @@ def _entry(table: Mapping[str, Any], place: str) -> Entry:
     return Entry(
         _named(table, "name", place, needed=True), _hash(table, place), _named(table, "user", place), _named(table, "team", place),
         _signals(table, place), _models(table, place), _trusted(table, place), _expires(table, place),
+        _cache(table, place),
     )  # fmt: skip
 
 
@@ -172,10 +190,31 @@ def _models(table: Mapping[str, Any], place: str) -> tuple[str, ...] | None:
 
 
 def _trusted(table: Mapping[str, Any], place: str) -> bool:
-    found = table.get("trusted", False)
+    return _truth(table, "trusted", place)
+
+
+def _truth(table: Mapping[str, Any], name: str, place: str) -> bool:
+    found = table.get(name, False)
     if not isinstance(found, bool):
-        raise KeysError(f"{place}: `trusted` is not true or false", "write `trusted = true`")
+        raise KeysError(f"{place}: `{name}` is not true or false", f"write `{name} = true`")
     return found
+
+
+def _cache(table: Mapping[str, Any], place: str) -> Keeping:
+    found = table.get("cache", {})
+    if not isinstance(found, dict):
+        raise KeysError(f"{place}: `cache` is not a table", 'write `cache = { ttl = "10min" }`')
+    for name in found:
+        if name not in _CACHE:
+            raise KeysError(
+                f"{place}: unknown field `{name}` of `cache`", did_you_mean(name, _CACHE) or f"it has {', '.join(_CACHE)}"
+            )
+    ttl = found.get("ttl")
+    match = _DURATION.fullmatch(ttl) if isinstance(ttl, str) else None
+    if ttl is not None and match is None:
+        raise KeysError(f"{place}: `ttl` of `cache` is not a time", 'write `ttl = "10min"`: a whole number and ms, s, min, h or d')
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else None
+    return Keeping(seconds, _truth(found, "tools", place), _truth(found, "temperature", place))
 
 
 def _expires(table: Mapping[str, Any], place: str) -> date | None:
@@ -257,12 +296,31 @@ def _lines(entry: Entry) -> list[str]:
         lines.append("trusted = true")
     if entry.expires is not None:
         lines.append(f"expires = {entry.expires.isoformat()}")
+    if entry.cache != AS_ALL:
+        lines.append(f"cache = {{ {', '.join(_cache_items(entry.cache))} }}")
     return lines
+
+
+def _cache_items(cache: Keeping) -> list[str]:
+    ttl = [] if cache.ttl is None else [f'ttl = "{round(cache.ttl * 1_000)}ms"']
+    return [*ttl, *(f"{name} = true" for name in ("tools", "temperature") if getattr(cache, name))]
 
 
 def _toml(value: Value) -> str:
     """A value in TOML, which writes strings, numbers and truth values as JSON does (printable ones)."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def exposed(path: Path) -> str:
+    """What others on this machine may do with the file ("" for nothing): reading shows who has keys, writing makes some."""
+    if os.name != "posix":
+        return ""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    named = ((stat.S_IRGRP | stat.S_IROTH, "read"), (stat.S_IWGRP | stat.S_IWOTH, "change"))
+    return " and ".join(word for bits, word in named if mode & bits)
 
 
 def save(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.policy import BoolType, EnumType, IntType, Policy, Signal, Value
-from policyroute.proxy.key_file import Entry, KeysError, entries, hashed, place_of, text_of
+from policyroute.proxy.key_file import AS_ALL, Entry, Keeping, KeysError, entries, hashed, place_of, text_of
 from policyroute.proxy.trust import IDENTITIES, Terms, agreed, clash, first_place
 from policyroute.signals.facts import Facts
 
@@ -38,6 +38,7 @@ class Caller:
     models: frozenset[str] | None = None
     trusted: bool = False
     expires: date | None = None
+    cache: Keeping = AS_ALL
     owned: frozenset[str] = frozenset()
     terms: Terms | None = field(default=None, compare=False, repr=False)
 
@@ -60,6 +61,11 @@ class Keys:
     """The callers of a keys file, by the hash of their keys."""
 
     callers: Mapping[str, Caller]
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether answers are kept for a key of its own accord."""
+        return any(caller.cache.ttl for caller in self.callers.values())
 
     def find(self, headers: Mapping[str, str], now: datetime) -> Caller | None:
         """The caller whose key is in `headers` (lower-case names), None without a key that is valid `now` (aware).
@@ -98,7 +104,7 @@ def keys_of(text: str, path: Path, policy: Policy) -> Keys:
         models = _models(entry, place_of(path, number, entry.name), policy)
         terms = _terms(stated, entry.user, entry.team, owned, entry.trusted, policy)
         callers[entry.sha256] = Caller(
-            entry.name, entry.user, entry.team, stated, models, entry.trusted, entry.expires, owned, terms
+            entry.name, entry.user, entry.team, stated, models, entry.trusted, entry.expires, entry.cache, owned, terms
         )  # fmt: skip
     return Keys(callers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -49,7 +49,6 @@ class Outgoing:
 
     service: Service
     incoming: Incoming
-    _bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def reachable(self, models: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `models` that the client's API reaches, and that know the session where it is kept by a provider."""
@@ -89,24 +88,15 @@ class Outgoing:
         return Call(url, headers.to_upstream(self.incoming.headers, endpoint), self._body(model, continued), connect)
 
     def _body(self, model: str, continued: str) -> bytes:
-        api, identifier = self.api(model), self.service.policy.models[model].id
-        kept = self._bodies.get((api, identifier))
-        if kept is not None and not continued:
-            return kept
-        body = self._made(api, identifier, continued)
-        if not continued:
-            self._bodies[api, identifier] = body
-        return body
-
-    def _made(self, api: Api, identifier: str, continued: str) -> bytes:
-        surface, incoming = SURFACES[api], self.incoming
+        surface, incoming = self.surface(model), self.incoming
+        identifier, ask = self.service.policy.models[model].id, self.service.endpoints[model].asks_usage
         if continued:
             fields = incoming.surface.continued(incoming.fields, continued)
-            return surface.outgoing(surface.dumped(fields), fields, identifier)
+            return surface.outgoing(surface.dumped(fields), fields, identifier, ask_usage=ask)
         if surface is incoming.surface:
-            return surface.outgoing(incoming.body, incoming.fields, identifier)
-        converted = conversion.request(self.own, api, incoming.fields)
-        return surface.outgoing(converted.body, parse(converted.body), identifier)
+            return surface.outgoing(incoming.body, incoming.fields, identifier, ask_usage=ask)
+        converted = conversion.request(self.own, self.api(model), incoming.fields)
+        return surface.outgoing(converted.body, parse(converted.body), identifier, ask_usage=ask)
 
     # -- the way back ----------------------------------------------------------------------------------------------------
 

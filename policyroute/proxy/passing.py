@@ -11,7 +11,7 @@ from policyroute.prices.cost import cost
 from policyroute.proxy import headers
 from policyroute.proxy.exchange import EVENT_STREAM, Head, Means
 from policyroute.proxy.outgoing import Incoming
-from policyroute.proxy.providers import Endpoint, endpoint_of
+from policyroute.proxy.providers import Endpoint, EndpointError, endpoint_of
 from policyroute.proxy.served import Attempt, Served
 from policyroute.proxy.service import Service
 from policyroute.proxy.stopwatch import Stopwatch
@@ -29,7 +29,10 @@ def endpoint_for(service: Service, name: str, api: str, environ: Mapping[str, st
     if prices is None:
         return None
     model = Model(name, name, prices.provider, span=Span.NONE)
-    endpoint = endpoint_of(model, environ)
+    try:
+        endpoint = endpoint_of(model, environ)
+    except EndpointError:
+        return None
     return (endpoint, model) if api in endpoint.apis else None
 
 

@@ -91,9 +91,9 @@ def _complete(served: Served, service: Service) -> None:
     deciding = service.deciding
     if decision.chain and served.model in ("", decision.chain[0]):
         served.propensity = model_probability(deciding.policy, decision, values, lambda model: not deciding.allows(model, values))
-    if service.shadow is not None:
+    if service.shadow is not None and served.shadow_values is not None:
         shadow = service.shadow
-        other = shadow.decide(shadow.reader(values.facts))
+        other = shadow.decide(served.shadow_values)
         price = shadow.prices.get(other.chain[0]) if other.chain else None
         usage = served.usage
         served.shadow = Shadow(

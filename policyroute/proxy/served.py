@@ -85,6 +85,7 @@ class Served:
     overhead: float = 0.0
     retry: int = 0  # the client library's own retry number
     shadow: Shadow | None = None
+    shadow_values: Values | None = None  # as the policy reads them that isn't served
     headers: Mapping[str, str] = field(default_factory=dict)
     prompt: bytes | None = None
     answer: bytes | None = None

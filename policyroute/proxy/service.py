@@ -21,6 +21,7 @@ from policyroute.prices.litellm import PriceFileError
 from policyroute.prices.price import PriceList
 from policyroute.proxy.conversion import available
 from policyroute.proxy.conversion.findings import Finding, findings
+from policyroute.proxy.key_file import exposed
 from policyroute.proxy.keys import Keys, KeysError, load_keys
 from policyroute.proxy.providers import Endpoint, EndpointError, endpoint_of
 from policyroute.proxy.settings import ServeError, Settings
@@ -113,8 +114,14 @@ def load_service(settings: Settings, environ: Mapping[str, str]) -> Service:
         )
     return Service(
         deciding, shadow, endpoints, apis, _keys(settings, policy), catalog, sources,
-        (*warnings, *_without_credential(endpoints), *findings(policy, reached, apis)), _digest(policy, catalog, shadow),
+        (*warnings, *_exposed(settings.keys), *_without_credential(endpoints), *findings(policy, reached, apis)), _digest(policy, catalog, shadow),
     )  # fmt: skip
+
+
+def _exposed(keys: Path | None) -> Iterator[Finding]:
+    others = exposed(keys) if keys is not None else ""
+    if others:
+        yield Finding("keys-exposed", f"others on this machine may {others} `{keys}`", f"`chmod 600 {keys}`")
 
 
 def _without_credential(endpoints: Mapping[str, Endpoint]) -> Iterator[Finding]:

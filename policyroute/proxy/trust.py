@@ -5,7 +5,7 @@ Rules of this module
 - A signal (or user, or team) that any key of the file states is taken from no other untrusted caller's headers, metadata or body:
   what one key pays for, another can't claim.
 - Headers that name user or team, and the header places of a policy's signals, count from trusted callers only. `x-escalate` is the
-  user's own wish, and a conversation's headers only keep its requests together: both count from all.
+  user's own wish, and a conversation's headers only keep its requests together: both count from all, wherever the policy has them.
 - A trusted caller may name another user or team than its key does: it speaks for its own users.
 - A value is stated as if the request held it: it is written into the first place where the policy looks for the signal, and goes
   through the signal's type like any other. The client's body is never changed; copies are made along the way to a place.
@@ -24,7 +24,7 @@ from policyroute.signals.callers import TEAM, USER
 from policyroute.signals.facts import Facts
 
 IDENTITIES = ("user", "team")
-FREE = "escalated"  # the built-in signal that anybody may set
+FREE = frozenset({"escalated", "conversation"})  # built-in signals that anybody may set
 
 Path = tuple[str, ...]
 Fields = Mapping[str, Any]
@@ -133,7 +133,7 @@ def clash(one: Place, other: Place) -> bool:
 
 
 def _barred_headers(policy: Policy, foreign: list[Place]) -> frozenset[str]:
-    declared = [place for name in policy.signals if name != FREE for place in places(policy, name)]
+    declared = [place for name in policy.signals if name not in FREE for place in places(policy, name)]
     named = {place.name.lower() for place in (*declared, *foreign) if place.kind == "header"}
     return frozenset({*named, *USER.headers, *TEAM.headers})
 

@@ -24,12 +24,12 @@ class Surface(ABC):
     asks_usage: ClassVar[bool] = False
     """Whether a stream tells its usage only when asked."""
 
-    def outgoing(self, body: bytes, fields: Mapping[str, Any], model_id: str) -> bytes:
+    def outgoing(self, body: bytes, fields: Mapping[str, Any], model_id: str, *, ask_usage: bool = True) -> bytes:
         """The request for an upstream that speaks this API: its model replaced, a stream's usage asked for, all else untouched.
 
-        `fields` is the parsed body.
+        `fields` is the parsed body. Without `ask_usage` the usage isn't asked for: there are providers that refuse the question.
         """
-        return with_model(body, fields, model_id, ask_usage=self.asks_usage)
+        return with_model(body, fields, model_id, ask_usage=self.asks_usage and ask_usage)
 
     def dumped(self, fields: Mapping[str, Any]) -> bytes:
         """A request body that says `fields`."""
