@@ -13,6 +13,7 @@ import argparse
 import os
 import platform
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -129,6 +130,7 @@ def play(
                 except DidNotStartError as reason:
                     failed[each.name] = f"did not start: {reason}"
                     _say(f"    {failed[each.name]}")
+                mock.check()
     return found, failed
 
 
@@ -183,18 +185,19 @@ def output(report: Report, found: Results, versions: Mapping[str, str], out: Map
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers that were started are stopped on the way out
     wanted = min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     report = Report("gateway", "Gateways", ["policyroute", "granian", "httptools", "orjson", "prometheus-client"])
     with tempfile.TemporaryDirectory(prefix="policyroute-benchmark-") as place:
         try:
             programs = built(Path(place))
+            taking, versions, absent = present(options)
+            busy = _busy()
+            found, failed = play(taking, options, programs, Path(place))
         except CannotMeasureError as reason:
             _say(f"nothing is measured: {reason}")
             return 0 if options.smoke else 2
-        taking, versions, absent = present(options)
-        busy = _busy()
-        found, failed = play(taking, options, programs, Path(place))
         busy = max(busy, _busy())
     report.facts |= {
         "processor": _processor(), "busy": round(busy, 2), "rounds": options.rounds, "seconds": options.seconds,

@@ -232,7 +232,7 @@ static void writable(Conn *c) {
 static int by_size(const void *a, const void *b) { unsigned x = *(unsigned *)a, y = *(unsigned *)b; return (x > y) - (x < y); }
 
 static void quantiles(const char *name, List *l) { // milliseconds: p50, p90, p99, most
-  qsort(l->at, l->n, sizeof *l->at, by_size);
+  if (l->n) qsort(l->at, l->n, sizeof *l->at, by_size);
   printf(",\"%s\":[", name);
   double shares[] = {0.5, 0.9, 0.99, 1};
   for (int i = 0; l->n && i < 4; i++) printf("%s%.3f", i ? "," : "", l->at[(size_t)(shares[i] * (l->n - 1))] / 1e3);

@@ -49,6 +49,11 @@ class Mock:
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
+    def check(self) -> None:
+        """Raises CannotMeasureError where it has ended: what was measured since is worthless."""
+        if self._process.poll() is not None:
+            raise CannotMeasureError(f"the mock upstream ended by itself ({self._process.returncode})")
+
     def __enter__(self) -> Mock:
         return self
 

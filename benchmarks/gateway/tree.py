@@ -72,13 +72,17 @@ class Tree:
             stderr=log,
             start_new_session=True,
         )
-        self._itself = _read(self._root.pid)
+        self._stopped = False
 
     @property
     def running(self) -> bool:
-        return self._root.poll() is None
+        """Whether the command itself has not ended. (It is not waited for, so that its number stays its own until `stop`.)"""
+        ended = os.waitid(os.P_PID, self._root.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is None
 
     def _processes(self) -> list[_Process]:
+        if self._stopped:
+            return []  # its numbers may be those of other processes by now
         listed = [found for each in PROC.iterdir() if each.name.isdigit() and (found := _read(int(each.name)))]
         inside = {self._root.pid}
         while True:
@@ -86,12 +90,8 @@ class Tree:
                 each.pid for each in listed if each.pid not in inside and (each.parent in inside or each.session == self._root.pid)
             }
             if not more:
-                return [each for each in listed if each.pid in inside and self._is_ours(each)]
+                return [each for each in listed if each.pid in inside]
             inside |= more
-
-    def _is_ours(self, process: _Process) -> bool:
-        """Not another process that got the number of the one that was started, after its end."""
-        return process.pid != self._root.pid or (self._itself is not None and process.began == self._itself.began)
 
     def cpu(self) -> float:
         """CPU seconds so far."""
@@ -107,7 +107,10 @@ class Tree:
 
     def stop(self, within: float = 5.0) -> None:
         """Asks it to end, and ends what is left of it after `within` seconds."""
+        if self._stopped:
+            return
         left = self._processes()
+        self._stopped = True
         self._root.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._root.wait(within)

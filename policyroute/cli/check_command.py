@@ -12,6 +12,8 @@ from policyroute.language.policy import Policy
 from policyroute.language.source import Source
 from policyroute.render.diagnostics import FORMATS
 
+APPLIED = ("on failure", "on stream failure")  # constructs that `serve` applies
+
 
 @click.command(name="check")
 @click.argument("files", nargs=-1)
@@ -27,11 +29,14 @@ def command(files: tuple[str, ...], output_format: str) -> None:
     sources: list[Source] = []
     found: list[Diagnostic] = []
     undecided: dict[str, None] = {}
+    movable: tuple[str, ...] = ()
     paths = policy_files(files)
     for path in paths:
         checked = read_policy(path, library=True)
         diagnostics = [*checked.diagnostics, *_unpriced(checked.policy)]
-        undecided.update(dict.fromkeys(construct.title for construct in checked.policy.constructs))
+        unapplied = (construct for construct in checked.policy.constructs if construct.kind not in APPLIED)
+        undecided.update(dict.fromkeys(construct.title for construct in unapplied))
+        movable = movable or _places(checked.policy)
         found += [diagnostic.moved(len(sources)) for diagnostic in ordered(diagnostics)]
         sources += checked.sources
     click.echo(FORMATS[output_format](found, sources), nl=False)
@@ -40,7 +45,19 @@ def command(files: tuple[str, ...], output_format: str) -> None:
         click.secho(f"{names}: {len(found)} found" if found else f"{names}: nothing found", err=True)
         if undecided:
             click.secho(f"checked, but not applied by this version: {', '.join(undecided)}", err=True, dim=True)
+        if movable:
+            click.secho(
+                f"note: models lie at {', '.join(movable)}; a Responses request that refers to an earlier one is only tried where that API is spoken",
+                err=True, dim=True,
+            )  # fmt: skip
     sys.exit(FOUND if found else 0)
+
+
+def _places(policy: Policy) -> tuple[str, ...]:
+    """The providers and addresses between which rules could move a Responses session, where the policy states more than one."""
+    stated = dict.fromkeys(model.url or model.provider or "" for model in policy.models.values())
+    places = tuple(place for place in stated if place)
+    return places if len(places) > 1 else ()
 
 
 def _unpriced(policy: Policy) -> list[Diagnostic]:

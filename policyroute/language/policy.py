@@ -364,7 +364,7 @@ class OnStreamFailure:
 
 @dataclass(frozen=True, slots=True)
 class Construct:
-    """A checked declaration whose effect this version doesn't compute yet: named wherever it would matter.
+    """A checked declaration of state, failure or weak answers: what of it a command doesn't apply, it names.
 
     `kind` is the language's word (`quota`, `sticky`, `on failure`, ...), `title` what a message calls it, `detail` its
     canonical content, so that the policy's digest covers it.

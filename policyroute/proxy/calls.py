@@ -12,10 +12,11 @@ from uuid import uuid4
 from policyroute.language.policy import Refuse
 from policyroute.proxy import headers as heads
 from policyroute.proxy.bodies import BodyError, read_body
-from policyroute.proxy.exchange import Exchange, Head
+from policyroute.proxy.exchange import Exchange
 from policyroute.proxy.explain import explanation
 from policyroute.proxy.gateway import Gateway
 from policyroute.proxy.keys import LOCAL, Caller, facts_of
+from policyroute.proxy.means import Head
 from policyroute.proxy.outgoing import Incoming, Outgoing
 from policyroute.proxy.passing import Passing, counted, endpoint_for, forwarded
 from policyroute.proxy.served import Served
@@ -66,7 +67,13 @@ class Running:
 
     def first(self) -> bytes:
         """The first bytes; a whole answer is over with them."""
-        first = next(self._run, b"")
+        came = False
+        try:
+            first = next(self._run, b"")
+            came = True
+        finally:
+            if not came:  # it is written down all the same
+                self.close()
         if any(name == "content-type" and value.startswith("text/event-stream") for name, value in self.head.headers):
             self._first = first
             return first

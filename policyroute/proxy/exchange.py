@@ -11,51 +11,31 @@ Rules of this module
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from policyroute.prices.cost import cost
 from policyroute.proxy import conversion, headers
 from policyroute.proxy.attempts import Attempts, Continue, Failure, Finish, GiveUp, Pass, Restart, Try
-from policyroute.proxy.breaker import Breaker
+from policyroute.proxy.means import EVENT_STREAM, PING, Head, Means
 from policyroute.proxy.outgoing import Outgoing
 from policyroute.proxy.served import Attempt, Served
 from policyroute.proxy.service import Service
-from policyroute.proxy.settings import Settings
 from policyroute.proxy.stopwatch import Stopwatch
-from policyroute.proxy.upstream.transport import Flight, Transport, UpstreamFailed
+from policyroute.proxy.upstream.transport import Flight, UpstreamFailed
+from policyroute.proxy.wire.errors import error_type
 from policyroute.proxy.wire.surface import Counted, Watcher, cause_of
 
-PING = b": ping\n\n"
-EVENT_STREAM = "text/event-stream; charset=utf-8"
 ERROR_LIMIT = 1 << 20  # bytes of an upstream's error that are handed on
 GRACE = 0.2  # seconds for the last bytes of a stream whose end was seen
-
-
-class Head(NamedTuple):
-    """Status and headers of the answer."""
-
-    status: int
-    headers: list[tuple[str, str]]
 
 
 class _Rejected(NamedTuple):
     """An upstream's answer that is an error."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: list[tuple[str, str]]
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all exchanges of a worker share."""
-
-    settings: Settings
-    transport: Transport
-    breaker: Breaker
-    clock: Callable[[], float] = time.monotonic
 
 
 class Exchange:
@@ -88,7 +68,8 @@ class Exchange:
         try:
             yield from self._attempted()
         except GeneratorExit:
-            self.served.verdict, self.served.error = "abandoned", "client_gone"
+            if self.watcher is None or not self.watcher.over:  # a client may leave when it has seen the end
+                self.served.verdict, self.served.error = "abandoned", "client_gone"
             raise
         finally:
             self._finished()
@@ -142,18 +123,22 @@ class Exchange:
         flight: Flight | None = None
         try:
             text = self.watcher.text if mode == "continue" and self.watcher else ""
-            flight = self.means.transport.open(self.outgoing.call(model, self.means.settings.connect, continued=text))
+            call = self.outgoing.call(model, min(self.means.settings.connect, self._patience()), continued=text)
+            flight = self.watch.waiting(lambda _: self.means.transport.open(call), 0.0)
             yield from self._begin(flight)
             failure = yield from self._answer(flight, model, mode)
         except UpstreamFailed as error:
             failure = Failure("cut" if self.committed and error.cause == "connection" else error.cause)
         except conversion.ConversionError as error:
             failure, self.unsaid = Failure("malformed"), str(error) if flight is None else self.unsaid
+        except GeneratorExit:
+            attempt.result = "abandoned"
+            raise
         finally:
             if flight is not None:
                 flight.close()
             attempt.took = self.watch.ms() - attempt.began
-            attempt.result = failure.cause if failure else "answered"
+            attempt.result = attempt.result or (failure.cause if failure else "answered")
         if flight is not None or not self.unsaid:  # what its API can't say is no fault of the upstream
             self._report(model, failure)
         return failure
@@ -176,7 +161,9 @@ class Exchange:
     def _answer(self, flight: Flight, model: str, mode: str) -> Generator[bytes, None, Failure | None]:
         if flight.status >= 400:
             body = self._whole(flight, ERROR_LIMIT)
-            self.rejected = _Rejected(flight.status, flight.headers, self.outgoing.error(model, flight.status, body))
+            self.rejected = _Rejected(
+                flight.status, self.outgoing.headers(model, flight.headers), self.outgoing.error(model, flight.status, body)
+            )
             return Failure(str(flight.status), headers.retry_after(flight.headers, time.time()))
         if flight.status != 200:
             return Failure("malformed")
@@ -191,6 +178,8 @@ class Exchange:
         answer = self.outgoing.parsed(body)
         if answer is None:
             return Failure("malformed")
+        if isinstance(answer.get("error"), dict) and not any(answer.get(name) for name in ("choices", "output", "content")):
+            return _told(error_type(answer))  # an error that calls itself 200
         surface = self.outgoing.surface(model)
         self._answered(model)
         self._counted(surface.usage(answer))
@@ -199,7 +188,7 @@ class Exchange:
         body = self.outgoing.answer(model, body)
         self.served.first = self.watch.ms()
         self.served.answer = body
-        self._set_head(200, headers.to_client(flight.headers), "application/json")
+        self._set_head(200, self.outgoing.headers(model, flight.headers), "application/json")
         yield from self.watch.sent(body)
         return None
 
@@ -211,8 +200,13 @@ class Exchange:
         self.watcher, self.converter = watcher, self.outgoing.converter(model)
         quiet = self.watch.now()
         while True:
-            tick = GRACE if watcher.over else self._tick()
-            data = self.watch.waiting(flight.read, tick)
+            tick = GRACE if watcher.over else min(self._tick(), max(quiet + self._idle() - self.watch.now(), 0.001))
+            try:
+                data = self.watch.waiting(flight.read, tick)
+            except UpstreamFailed:
+                if not watcher.over:
+                    raise
+                break
             if data is None and watcher.over:
                 break
             if data is None:
@@ -226,7 +220,7 @@ class Exchange:
             if out := self._converted(watcher.feed(data)):
                 yield from self._passed(out, flight, model)
             if watcher.failure:
-                return Failure(cause_of(watcher.failure))
+                return _told(watcher.failure)
         last = self._converted(watcher.rest())
         whole = watcher.ended
         if whole and self.converter is not None:
@@ -234,7 +228,7 @@ class Exchange:
         if last:
             yield from self._passed(last, flight, model)
         if not whole:
-            return Failure(cause_of(watcher.failure) if watcher.failure else "cut")
+            return _told(watcher.failure) if watcher.failure else Failure("cut")
         self._streamed(watcher, model)
         return None
 
@@ -247,7 +241,7 @@ class Exchange:
             self.means.breaker.succeeded(model)
             self.served.first = self.watch.ms()
             self._answered(model)
-            self._set_head(200, headers.to_client(flight.headers), EVENT_STREAM)
+            self._set_head(200, self.outgoing.headers(model, flight.headers), EVENT_STREAM)
         yield from self.watch.sent(out)
 
     def _streamed(self, watcher: Watcher, model: str) -> None:
@@ -267,7 +261,7 @@ class Exchange:
         if self.head is not None:
             yield from self._failing("the provider refused the request", str(status))
             return
-        self._set_head(status, headers.to_client(found), "application/json")
+        self._set_head(status, found, "application/json")
         yield from self.watch.sent(body)
 
     def _giving_up(self, message: str, retry_after: int) -> Iterator[bytes]:
@@ -384,3 +378,9 @@ class Exchange:
         if self.committed:
             return self.means.settings.idle
         return min(self.means.settings.idle, max(self.attempts.deadline - self.watch.now(), 0.0))
+
+
+def _told(failure: str) -> Failure:
+    """An error that came with 200 as a failure. It is never the client's to see: there is no answer of its status to hand on."""
+    cause = cause_of(failure)
+    return Failure("invalid_request_error" if Failure(cause).clients_own else cause)

@@ -14,10 +14,10 @@ import policyroute
 from policyroute.proxy.access_log import AccessLog
 from policyroute.proxy.answers import AnswerCache
 from policyroute.proxy.breaker import Breaker
-from policyroute.proxy.exchange import Means
 from policyroute.proxy.journal import Journal
 from policyroute.proxy.journal.redact import redactor
 from policyroute.proxy.journal.rows import Redact, row_of
+from policyroute.proxy.means import Means
 from policyroute.proxy.metrics import Metrics
 from policyroute.proxy.recorder import Recorder, Writer
 from policyroute.proxy.reload import Reloader

@@ -113,7 +113,9 @@ class Outgoing:
         return body if api == self.own else conversion.answer(self.own, api, body)
 
     def error(self, model: str, status: int, body: bytes) -> bytes:
-        """An upstream's error in the client's API."""
+        """An upstream's error in the client's API, without our credential should it repeat that."""
+        key = self.service.endpoints[model].key.reveal().encode()
+        body = body.replace(key, b"***") if key else body
         api = self.api(model)
         return body if api == self.own else conversion.error(self.own, api, status, body)
 
@@ -123,6 +125,11 @@ class Outgoing:
         if self.api(model) != self.own:
             fields = {**fields, "stream_options": {"include_usage": True}}
         return self.surface(model).watcher(fields, keep_text=keep_text)
+
+    def headers(self, model: str, found: Mapping[str, str]) -> list[tuple[str, str]]:
+        """An upstream's headers that are the client's to see, none that repeats our credential."""
+        key = self.service.endpoints[model].key.reveal()
+        return [(name, value) for name, value in headers.to_client(found) if not key or key not in value]
 
     def converter(self, model: str) -> Any:
         """What turns the model's stream into the client's API; None where both are the same."""

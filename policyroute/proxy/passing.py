@@ -9,7 +9,7 @@ from policyroute.language.policy import Model
 from policyroute.language.source import Span
 from policyroute.prices.cost import cost
 from policyroute.proxy import headers
-from policyroute.proxy.exchange import EVENT_STREAM, Head, Means
+from policyroute.proxy.means import EVENT_STREAM, Head, Means
 from policyroute.proxy.outgoing import Incoming
 from policyroute.proxy.providers import Endpoint, EndpointError, endpoint_of
 from policyroute.proxy.served import Attempt, Served
@@ -60,6 +60,9 @@ class Passing:
                 yield from self._stream(flight)
             else:
                 yield self._plain(flight)
+        except GeneratorExit:
+            attempt.result = served.verdict = "abandoned"
+            raise
         except UpstreamFailed as error:
             attempt.result = served.error = error.cause
             served.verdict = "failed"
@@ -91,8 +94,8 @@ class Passing:
         if flight.status in (401, 403):  # our credential is at fault, not the client's, and the text may name it
             raise UpstreamFailed("connection", "the provider refused the gateway's credential")
         self._count(self._usage(body))
-        self._set_head(flight.status, flight.headers.get("content-type", "application/json"), headers.to_client(flight.headers))
-        return body
+        self._set_head(flight.status, flight.headers.get("content-type", "application/json"), _shown(flight, self.endpoint))
+        return _without_key(body, self.endpoint) if flight.status >= 400 else body
 
     def _usage(self, body: bytes) -> Counted | None:
         try:
@@ -108,7 +111,7 @@ class Passing:
 
     def _stream(self, flight: Flight) -> Iterator[bytes]:
         watcher: Watcher = self.incoming.surface.watcher(self.incoming.fields)
-        self._set_head(flight.status, EVENT_STREAM, headers.to_client(flight.headers))
+        self._set_head(flight.status, EVENT_STREAM, _shown(flight, self.endpoint))
         while data := self.watch.waiting(flight.read, self.means.settings.idle):
             if out := watcher.feed(data):
                 yield from self.watch.sent(out)
@@ -172,10 +175,21 @@ def forwarded(
         if flight.status in (401, 403):  # our credential is at fault, not the client's, and the text may name it
             raise UpstreamFailed("connection", "the provider refused the gateway's credential")
         kind = ("content-type", flight.headers.get("content-type", "application/json"))
-        return flight.status, [kind, *headers.to_client(flight.headers)], answer
+        return flight.status, [kind, *_shown(flight, endpoint)], _without_key(answer, endpoint) if flight.status >= 400 else answer
     finally:
         flight.close()
 
 
 def _query(text: str) -> str:
     return f"?{text}" if text else ""
+
+
+def _shown(flight: Flight, endpoint: Endpoint) -> list[tuple[str, str]]:
+    """The headers that are the client's to see, none that repeats our credential."""
+    key = endpoint.key.reveal()
+    return [(name, value) for name, value in headers.to_client(flight.headers) if not key or key not in value]
+
+
+def _without_key(body: bytes, endpoint: Endpoint) -> bytes:
+    key = endpoint.key.reveal().encode()
+    return body.replace(key, b"***") if key else body

@@ -26,7 +26,7 @@ class Attempt:
     """One call of an upstream, or a model that was passed over.
 
     `began` and `took` are milliseconds, the first since the request's arrival. `result` is `answered`, a status code (`429`),
-    `timeout`, `connection`, `malformed`, `cut`, or `skipped: ` and why (`skipped: circuit open`).
+    `timeout`, `connection`, `malformed`, `cut`, `abandoned`, or `skipped: ` and why (`skipped: circuit open`).
     """
 
     model: str
