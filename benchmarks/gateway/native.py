@@ -37,7 +37,7 @@ def built(folder: Path) -> tuple[Path, Path]:
         call = [compiler, "-O2", "-o", str(folder / name), str(SOURCES / f"{name}.c")]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise CannotMeasureError(f"{compiler} can't compile {name}.c: {done.stderr.strip().splitlines()[-1][:200]}")
+            raise CannotMeasureError(f"{compiler} can't compile {name}.c: {done.stderr.strip()[-200:] or 'no message'}")
     return folder / "mock", folder / "load"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from policyroute.prices.cost import cost
-from policyroute.proxy import conversion, headers
+from policyroute.proxy import convert, headers
 from policyroute.proxy.attempts import Attempts, Continue, Failure, Finish, GiveUp, Pass, Restart, Try
 from policyroute.proxy.means import EVENT_STREAM, PING, Head, Means
 from policyroute.proxy.outgoing import Outgoing
@@ -129,7 +129,7 @@ class Exchange:
             failure = yield from self._answer(flight, model, mode)
         except UpstreamFailed as error:
             failure = Failure("cut" if self.committed and error.cause == "connection" else error.cause)
-        except conversion.ConversionError as error:
+        except convert.ConversionError as error:
             failure, self.unsaid = Failure("malformed"), str(error) if flight is None else self.unsaid
         except GeneratorExit:
             attempt.result = "abandoned"

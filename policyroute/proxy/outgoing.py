@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from policyroute.proxy import conversion, headers
+from policyroute.proxy import convert, headers
 from policyroute.proxy.keys import Caller
 from policyroute.proxy.service import APIS, Service
 from policyroute.proxy.upstream.transport import Call
@@ -61,7 +61,7 @@ class Outgoing:
             return ""
         if self.incoming.stateful:
             return "the session is kept by another provider"
-        return "" if conversion.available() and apis & set(APIS) else "it speaks another API"
+        return "" if convert.available() and apis & set(APIS) else "it speaks another API"
 
     def api(self, model: str) -> Api:
         """The API in which `model` is asked: the client's where it is spoken there."""
@@ -95,7 +95,7 @@ class Outgoing:
             return surface.outgoing(surface.dumped(fields), fields, identifier, ask_usage=ask)
         if surface is incoming.surface:
             return surface.outgoing(incoming.body, incoming.fields, identifier, ask_usage=ask)
-        converted = conversion.request(self.own, self.api(model), incoming.fields)
+        converted = convert.request(self.own, self.api(model), incoming.fields)
         return surface.outgoing(converted.body, parse(converted.body), identifier, ask_usage=ask)
 
     # -- the way back ----------------------------------------------------------------------------------------------------
@@ -110,14 +110,14 @@ class Outgoing:
     def answer(self, model: str, body: bytes) -> bytes:
         """A whole answer in the client's API."""
         api = self.api(model)
-        return body if api == self.own else conversion.answer(self.own, api, body)
+        return body if api == self.own else convert.answer(self.own, api, body, self.incoming.fields)
 
     def error(self, model: str, status: int, body: bytes) -> bytes:
         """An upstream's error in the client's API, without our credential should it repeat that."""
         key = self.service.endpoints[model].key.reveal().encode()
         body = body.replace(key, b"***") if key else body
         api = self.api(model)
-        return body if api == self.own else conversion.error(self.own, api, status, body)
+        return body if api == self.own else convert.error(self.own, api, status, body)
 
     def watcher(self, model: str, *, keep_text: bool = False) -> Watcher:
         """The watcher of the model's stream. What is converted needs the usage, whatever the client asked for."""
@@ -134,4 +134,4 @@ class Outgoing:
     def converter(self, model: str) -> Any:
         """What turns the model's stream into the client's API; None where both are the same."""
         api = self.api(model)
-        return None if api == self.own else conversion.stream(self.own, api, self.incoming.fields)
+        return None if api == self.own else convert.stream(self.own, api, self.incoming.fields)

@@ -19,8 +19,8 @@ from policyroute.language.source import Source
 from policyroute.prices.catalog import Catalog, complete, load_catalog
 from policyroute.prices.litellm import PriceFileError
 from policyroute.prices.price import PriceList
-from policyroute.proxy.conversion import available
-from policyroute.proxy.conversion.findings import Finding, findings
+from policyroute.proxy.convert import available
+from policyroute.proxy.convert.findings import Finding, findings
 from policyroute.proxy.key_file import exposed
 from policyroute.proxy.keys import Keys, KeysError, load_keys
 from policyroute.proxy.providers import Endpoint, EndpointError, endpoint_of
