@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("engine", "extraction", "replay", "language", "sweep")
+NAMES = ("engine", "extraction", "replay", "language", "sweep", "gateway")
 
 
 def main() -> int:

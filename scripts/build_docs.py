@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from policyroute.language.manual import codes_markdown, operators_markdown, signals_markdown  # noqa: E402
+from policyroute.proxy.metric_rows import markdown as metrics_markdown  # noqa: E402
 
 DOCS = ROOT / "docs"
-TABLES = {"signals": signals_markdown, "operators": operators_markdown}
+TABLES = {"signals": signals_markdown, "operators": operators_markdown, "metrics": metrics_markdown}
 _BLOCK = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 CODES_HEAD = """# Codes
@@ -35,8 +36,8 @@ def filled(page: str) -> str:
 
 def pages() -> dict[Path, str]:
     """What each page with generated parts should hold."""
-    language = DOCS / "language.md"
-    return {language: filled(language.read_text("utf-8")), DOCS / "codes.md": CODES_HEAD + codes_markdown()}
+    tabled = (DOCS / "language.md", DOCS / "observability.md")
+    return {page: filled(page.read_text("utf-8")) for page in tabled} | {DOCS / "codes.md": CODES_HEAD + codes_markdown()}
 
 
 def main() -> int:

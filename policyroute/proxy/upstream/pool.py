@@ -26,6 +26,7 @@ from policyroute.proxy.upstream.parser import MalformedResponse, Parser
 from policyroute.proxy.upstream.transport import Call, UpstreamFailed
 
 PIECE = 64 << 10  # bytes that are read at once
+SMALL = 8 << 10  # bytes of room for a read that may wait long: a thousand waiting streams hold a thousand of these
 IDLE = 30.0  # seconds after which an unused connection is closed
 SEND_WITHIN = 60.0  # seconds that sending a request may take
 _ENDS, _SPLITS = re.compile(r"[\r\n\0]"), re.compile(r"[\0-\x20\x7f]")
@@ -133,6 +134,7 @@ class _Flight:
         self._closed = self._begun = self._heard = False
         self._unsent: OSError | None = None
         self._timeout = 0.0
+        self._room = PIECE
         self._inflated: Inflated | None = None
         sock = pool.take(target)
         self._reused = sock is not None
@@ -228,7 +230,8 @@ class _Flight:
             if within != self._timeout:  # a system call
                 sock.settimeout(within)
                 self._timeout = within
-            data = sock.recv(PIECE)
+            data = sock.recv(self._room)
+            self._room = PIECE if len(data) == self._room else SMALL
             if isinstance(sock, ssl.SSLSocket):
                 while (more := sock.pending()) and len(data) < PIECE:
                     data += sock.recv(more)
