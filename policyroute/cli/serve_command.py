@@ -26,6 +26,7 @@ from policyroute.cli.common import CannotRun, one_policy, shown
 from policyroute.language.diagnostics import PolicyError
 from policyroute.render.diagnostics import FORMATS
 
+SHORT = 160  # characters of a help text that are shown at start
 M_ARENA_MAX = -8  # of <malloc.h>
 LEAN = "quicktok"  # the tokenizer with the smallest vocabulary in memory; all of them count alike
 NEEDED = ("granian", "orjson", "httptools", "prometheus_client")
@@ -81,11 +82,12 @@ _UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_40
 @click.option("--ping", default="10s", show_default=True, metavar="TIME", help="After how long a waiting stream is sent a comment.")
 @click.option("--body-limit", default=32, show_default=True, type=click.IntRange(1, 1_024), help="Largest request, in MiB.")
 @click.option("--no-headers", is_flag=True, help="Leave the `x-policyroute-...` headers out of answers.")
+@click.option("--check", "check_only", is_flag=True, help="Load, say all that is worth knowing in full, and serve nothing.")
 @click.option("--no-tests", is_flag=True, help="Serve a policy without running its tests first.")
 def command(
     policy: str | None, host: str, port: int, workers: int, streams: int, keys: Path | None, apis: tuple[str, ...], journal: str, journal_window: str,
     prompts: bool, redact: str, shadow: Path | None, without: str, price_file: Path | None, answer_cache: str, access_log: str, otel: bool,
-    connect_timeout: str, first_byte_timeout: str, idle_timeout: str, ping: str, body_limit: int, no_headers: bool, no_tests: bool,
+    connect_timeout: str, first_byte_timeout: str, idle_timeout: str, ping: str, body_limit: int, no_headers: bool, check_only: bool, no_tests: bool,
 ) -> None:  # fmt: skip
     """Serve POLICY as a gateway that speaks the OpenAI and the Anthropic API.
 
@@ -111,11 +113,13 @@ def command(
             headers=not no_headers, state=state,
         )  # fmt: skip
         port = _free_port(host, port)
-        _checked(settings, port, tests=not no_tests)
+        _checked(settings, port, tests=not no_tests, full=check_only)
+        if check_only:
+            return
         _run(settings, host, port, workers, streams)
 
 
-def _checked(settings: Any, port: int, *, tests: bool) -> None:
+def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
     """Load once, here, so that what is wrong is said before a port is open; and say what is worth knowing."""
     from policyroute.proxy.providers import calls_itself
     from policyroute.proxy.reload import tests_fail
@@ -142,7 +146,8 @@ def _checked(settings: Any, port: int, *, tests: bool) -> None:
     for finding in service.findings:
         click.echo(f"{click.style('warning', fg='yellow', bold=True)}[{finding.code}]: {finding.message}", err=True)
         if finding.help:
-            click.echo(f"  = help: {finding.help}", err=True)
+            help_ = finding.help if full or len(finding.help) <= SHORT else f"{finding.help[:SHORT]}... (`--check` says all of it)"
+            click.echo(f"  = help: {help_}", err=True)
     policy = service.policy
     click.echo(f"policy    {policy.name}  {shown(settings.policy)}  digest {policy.digest[:12]}", err=True)
     for name, endpoint in service.endpoints.items():
@@ -169,7 +174,7 @@ def _run(settings: Any, host: str, port: int, workers: int, streams: int) -> Non
     server = Granian(
         f"{from_environment.__module__}:{from_environment.__name__}", address=host, port=port, interface=Interfaces.WSGI, factory=True,
         workers=workers, blocking_threads=streams, backlog=4_096, backpressure=max(4_096, 4 * streams), websockets=False,
-        log_level=LogLevels.warning, respawn_failed_workers=True, workers_kill_timeout=3_600, process_name=None,
+        log_level=LogLevels.error, respawn_failed_workers=True, workers_kill_timeout=3_600, process_name=None,
     )  # fmt: skip
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -47,12 +47,21 @@ def create(policy: str | Path, **options: Any) -> App:
 
 def from_environment() -> App:
     """The WSGI callable for the settings that `policyroute serve` left in the environment."""
+    _log_to_stderr()
     app = App(Gateway(read_settings(os.environ[ENVIRONMENT]), os.environ))
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     Finalize(None, app.gateway.close, exitpriority=1)  # a worker that multiprocessing started runs no `atexit`
     return app
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 class App:

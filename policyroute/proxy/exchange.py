@@ -128,6 +128,7 @@ class Exchange:
             yield from self._begin(flight)
             failure = yield from self._answer(flight, model, mode)
         except UpstreamFailed as error:
+            attempt.detail = error.detail
             failure = Failure("cut" if self.committed and error.cause == "connection" else error.cause)
         except convert.ConversionError as error:
             failure, self.unsaid = Failure("malformed"), str(error) if flight is None else self.unsaid

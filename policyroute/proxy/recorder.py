@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 
 from policyroute.backends.chance import model_probability
 from policyroute.prices.cost import cost
-from policyroute.proxy.served import Served, Shadow
+from policyroute.proxy.served import Attempt, Served, Shadow
 from policyroute.proxy.service import Service
 
 BEHIND = 2_000  # requests
 GATHER = 0.02  # seconds
+QUIET = 5.0  # seconds between two warnings
 Writer = Callable[[Served], None]
 
 log = logging.getLogger("policyroute")
@@ -36,6 +37,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._process = 0
         self._closing = False
+        self._complained = -QUIET
 
     def add(self, served: Served, service: Service) -> None:
         """Write down a finished request, soon."""
@@ -75,13 +77,26 @@ class Recorder:
             self._some.clear()
             self.drain()
 
+    def _complain(self, served: Served) -> None:
+        """Say in the log that nobody answered, at most once in `QUIET` seconds: metrics count the others."""
+        now = time.monotonic()
+        if now - self._complained >= QUIET:
+            self._complained = now
+            log.warning("no model answered %s (%s)", served.id, "; ".join(map(_said, served.attempts)) or "none could be asked")
+
     def _record(self, served: Served, service: Service) -> None:
         try:
             _complete(served, service)
+            if served.verdict == "failed":
+                self._complain(served)
             for write in self.writers:
                 write(served)
         except Exception:
             log.exception("a finished request could not be recorded: %s", served.id)
+
+
+def _said(attempt: Attempt) -> str:
+    return f"{attempt.model}: {attempt.result}" + (f" ({attempt.detail})" if attempt.detail else "")
 
 
 def _complete(served: Served, service: Service) -> None:

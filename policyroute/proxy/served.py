@@ -33,6 +33,7 @@ class Attempt:
     began: float
     took: float
     result: str
+    detail: str = ""  # host and reason of a failure, for the log
 
 
 @dataclass(slots=True)
