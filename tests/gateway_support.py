@@ -290,6 +290,7 @@ def serving(
             | dict(env or {}),
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
     gateway = Gateway(f"http://127.0.0.1:{port}", process, folder)
     try:

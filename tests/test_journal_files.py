@@ -270,6 +270,28 @@ def test_a_forked_worker_writes_its_own_rows_only(folder: Path) -> None:
     os.close(said)
 
 
+FORKING = """
+import os, sys, time
+from pathlib import Path
+from policyroute.proxy.journal import Journal
+journal = Journal(Path(sys.argv[1]), window=0, compact=False)
+journal.append({"request_id": "parent"})
+while not journal.written:
+    time.sleep(0.005)
+if os.fork():
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+def test_a_child_does_not_keep_its_parent_alive(folder: Path) -> None:
+    """A child that lives on inherits the descriptor, and with it the lock, of a segment whose writer is dead."""
+    with subprocess.Popen([sys.executable, "-c", FORKING, str(folder)], env=ENVIRONMENT, stdin=subprocess.PIPE) as process:
+        process.wait(30)
+        waited(lambda: segments.adopt(folder) == 1)
+        assert raw(folder) == ["parent"]
+
+
 def test_the_living_are_told_from_the_dead(journal: Journal, folder: Path) -> None:
     """A segment whose writer lives is left alone; one whose writer died is closed."""
     journal.append(row("living"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -166,6 +167,13 @@ def test_a_graceful_end_finishes_streams(upstream: Provider, tmp_path: Path) -> 
     assert bodies and bodies[0].endswith(b"data: [DONE]\n\n")
     with duckdb.connect() as connection:
         assert connection.execute(f"SELECT verdict FROM read_parquet('{gateway.journal}/*.parquet')").fetchall() == [("answered",)]
+
+
+def test_ctrl_c_ends_it(upstream: Provider, tmp_path: Path) -> None:
+    """A terminal signals the whole group: the server ends its workers, and they don't get a second signal beside its own."""
+    with serving(POLICY.format(url=upstream.url, more=""), tmp_path, workers=2) as gateway:
+        os.killpg(gateway.process.pid, signal.SIGINT)
+        assert gateway.process.wait(20) == 0
 
 
 def test_metrics_are_exact_over_workers(upstream: Provider, tmp_path: Path) -> None:

@@ -208,6 +208,72 @@ def test_large_headers_within_the_limit_are_read(pool: Pooled) -> None:
         assert whole(pool, call(server))[2] == b"hi"
 
 
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "a trailer": (CHUNKED + b"0\r\nx: ", b"y" * 8192),
+    "a trailer's name": (CHUNKED + chunk(b"hi") + b"0\r\n", b"y" * 8192),
+    "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n" * 1000),
+    "a chunk's extension": (CHUNKED + b"2;", b"y" * 8192),
+    "1xx answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 300),
+}
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_goes_on_without_a_body_is_not_listened_to_for_long(parser: Callable[[], Parser], name: str) -> None:
+    start, more = ENDLESS[name]
+    made = parser()
+    if start:
+        made.feed(start)
+    with pytest.raises(MalformedResponse):
+        for _ in range(4 * LARGEST_HEAD // len(more)):
+            made.feed(more)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_many_small_chunks_and_their_extensions_are_a_body(parser: Callable[[], Parser]) -> None:
+    made, found = parser(), 0
+    made.feed(CHUNKED)
+    for _ in range(4 * LARGEST_HEAD // 64):
+        for piece in (b"1;", b"y" * 64, b"\r\n", b"a\r\n"):
+            made.feed(piece)
+        found += len(made.take())
+    made.feed(b"0\r\nx: " + b"y" * 1000 + b"\r\n\r\n")
+    assert made.done and found == 4 * LARGEST_HEAD // 64
+
+
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "a trailer": (CHUNKED + b"0\r\nx: ", b"y" * 8192),
+    "a trailer's name": (CHUNKED + chunk(b"hi") + b"0\r\n", b"y" * 8192),
+    "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n" * 1000),
+    "a chunk's extension": (CHUNKED + b"2;", b"y" * 8192),
+    "1xx answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 300),
+}
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_goes_on_without_a_body_is_not_listened_to_for_long(parser: Callable[[], Parser], name: str) -> None:
+    start, more = ENDLESS[name]
+    made = parser()
+    if start:
+        made.feed(start)
+    with pytest.raises(MalformedResponse):
+        for _ in range(4 * LARGEST_HEAD // len(more)):
+            made.feed(more)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_many_small_chunks_and_their_extensions_are_a_body(parser: Callable[[], Parser]) -> None:
+    made, found = parser(), 0
+    made.feed(CHUNKED)
+    for _ in range(4 * LARGEST_HEAD // 64):
+        for piece in (b"1;", b"y" * 64, b"\r\n", b"a\r\n"):
+            made.feed(piece)
+        found += len(made.take())
+    made.feed(b"0\r\nx: " + b"y" * 1000 + b"\r\n\r\n")
+    assert made.done and found == 4 * LARGEST_HEAD // 64
+
+
 # -- requests that can't be sent ---------------------------------------------------------------------------------------
 
 UNSENT: dict[str, dict[str, object]] = {
@@ -254,6 +320,18 @@ def test_waiting_is_bounded(pool: Pooled) -> None:
         began = time.monotonic()
         assert flight.read(0.05) is None and flight.read(0) is None
         assert 0.05 <= time.monotonic() - began < 1
+        flight.close()
+
+
+def test_no_time_at_all_is_enough_for_what_is_there(pool: Pooled) -> None:
+    with Faulty([read, send(stream_head()), lambda peer: peer.received(), send(chunk(b"hi")), hang]) as server:
+        flight = pool.open(call(server))
+        assert flight.begin(5) and flight.read(0) is None
+        flight._sock.sendall(b"go")  # type: ignore[attr-defined]
+        flight._sock.setblocking(True)  # type: ignore[attr-defined]
+        flight._timeout = -1.0  # type: ignore[attr-defined]
+        assert flight._sock.recv(1, socket.MSG_PEEK)  # type: ignore[attr-defined]
+        assert flight.read(0) == b"hi"
         flight.close()
 
 
@@ -386,6 +464,18 @@ def test_idle_connections_are_let_go(parser: Callable[[], Parser]) -> None:
         assert server.gone.get(timeout=5)[0] == 3
 
 
+def test_idle_connections_of_a_host_that_is_asked_no_more_are_let_go() -> None:
+    pool = Pooled(Llhttp, idle=0.05)
+    with Faulty([serve(answer(b"hi"))]) as left, Faulty([serve(answer(b"hi"))]) as kept:
+        whole(pool, call(left))
+        time.sleep(0.1)
+        whole(pool, call(kept))
+        assert left.gone.get(timeout=5)[0] == 0
+        whole(pool, call(kept))
+        assert kept.connections == 1
+    pool.close()
+
+
 @pytest.mark.parametrize("data", [stream_head() + chunk(b"one"), answer(b"x" * 300_000)[:-1], b"", b"HTTP/1.1 2"])
 def test_closing_in_mid_answer_is_seen_by_the_server_at_once(pool: Pooled, data: bytes) -> None:
     with Faulty([read, send(data), hang]) as server:
@@ -441,6 +531,25 @@ def test_a_fork_leaves_its_parents_connections_alone(pool: Pooled) -> None:
         assert os.waitpid(child, 0)[1] == 0
         whole(pool, call(server))
         assert [one.connection for one in server.requests] == [0, 1, 0]
+
+
+def test_descriptors_above_a_thousand(pool: Pooled) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("no more than a thousand descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with Faulty([serve(answer(b"hi"))]) as server:
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        try:
+            assert [whole(pool, call(server))[2] for _ in range(2)] == [b"hi", b"hi"]
+            (sock,) = [one.sock for kept in pool._free.values() for one in kept]
+            assert sock.fileno() > 1024 and server.connections == 1  # `select` can't look at it
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            pool.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_best_one_is_taken() -> None:

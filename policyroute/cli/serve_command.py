@@ -81,13 +81,16 @@ _UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_40
 @click.option("--idle-timeout", default="60s", show_default=True, metavar="TIME", help="Silence after which a stream is cut.")
 @click.option("--ping", default="10s", show_default=True, metavar="TIME", help="After how long a waiting stream is sent a comment.")
 @click.option("--body-limit", default=32, show_default=True, type=click.IntRange(1, 1_024), help="Largest request, in MiB.")
+@click.option(
+    "--shutdown-timeout", default="2min", show_default=True, metavar="TIME", help="How long running answers have at the end."
+)
 @click.option("--no-headers", is_flag=True, help="Leave the `x-policyroute-...` headers out of answers.")
 @click.option("--check", "check_only", is_flag=True, help="Load, say all that is worth knowing in full, and serve nothing.")
 @click.option("--no-tests", is_flag=True, help="Serve a policy without running its tests first.")
 def command(
     policy: str | None, host: str, port: int, workers: int, streams: int, keys: Path | None, apis: tuple[str, ...], journal: str, journal_window: str,
     prompts: bool, redact: str, shadow: Path | None, without: str, price_file: Path | None, answer_cache: str, access_log: str, otel: bool,
-    connect_timeout: str, first_byte_timeout: str, idle_timeout: str, ping: str, body_limit: int, no_headers: bool, check_only: bool, no_tests: bool,
+    connect_timeout: str, first_byte_timeout: str, idle_timeout: str, ping: str, body_limit: int, shutdown_timeout: str, no_headers: bool, check_only: bool, no_tests: bool,
 ) -> None:  # fmt: skip
     """Serve POLICY as a gateway that speaks the OpenAI and the Anthropic API.
 
@@ -116,7 +119,7 @@ def command(
         _checked(settings, port, tests=not no_tests, full=check_only)
         if check_only:
             return
-        _run(settings, host, port, workers, streams)
+        _run(settings, host, port, workers, streams, max(1, round(_seconds(shutdown_timeout))))
 
 
 def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
@@ -158,7 +161,7 @@ def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
     gc.collect()
 
 
-def _run(settings: Any, host: str, port: int, workers: int, streams: int) -> None:
+def _run(settings: Any, host: str, port: int, workers: int, streams: int, shutdown: int) -> None:
     from granian import Granian
     from granian.constants import Interfaces
     from granian.log import LogLevels
@@ -174,7 +177,7 @@ def _run(settings: Any, host: str, port: int, workers: int, streams: int) -> Non
     server = Granian(
         f"{from_environment.__module__}:{from_environment.__name__}", address=host, port=port, interface=Interfaces.WSGI, factory=True,
         workers=workers, blocking_threads=streams, backlog=4_096, backpressure=max(4_096, 4 * streams), websockets=False,
-        log_level=LogLevels.error, respawn_failed_workers=True, workers_kill_timeout=3_600, process_name=None,
+        log_level=LogLevels.error, respawn_failed_workers=True, workers_kill_timeout=shutdown, process_name=None,
     )  # fmt: skip
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -32,6 +32,8 @@ REASONS = {
     500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
 JSON = ("content-type", "application/json")
+KEPT = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "NO_COLOR"})
+KEPT_PREFIXES = ("LC_", "PYTHON", "XDG_", "SSL_CERT_", "OTEL_", "PROMETHEUS_", "POLICYROUTE_CACHE", "POLICYROUTE_TOKENIZER")
 
 log = logging.getLogger("policyroute")
 
@@ -47,13 +49,23 @@ def create(policy: str | Path, **options: Any) -> App:
 
 def from_environment() -> App:
     """The WSGI callable for the settings that `policyroute serve` left in the environment."""
+    os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the server alone, which then ends its workers: one signal each, not two
     _log_to_stderr()
-    app = App(Gateway(read_settings(os.environ[ENVIRONMENT]), os.environ))
+    environ = dict(os.environ)
+    app = App(Gateway(read_settings(environ[ENVIRONMENT]), environ))
+    _forget_secrets()
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     Finalize(None, app.gateway.close, exitpriority=1)  # a worker that multiprocessing started runs no `atexit`
     return app
+
+
+def _forget_secrets() -> None:
+    """Take out of the process's environment what nobody reads there any more: credentials would go to each request and child."""
+    for name in list(os.environ):
+        if name not in KEPT and not name.startswith(KEPT_PREFIXES):
+            del os.environ[name]
 
 
 def _log_to_stderr() -> None:

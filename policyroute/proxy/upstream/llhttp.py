@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from policyroute.proxy.upstream.parser import LARGEST_HEAD, MalformedResponse, add, framing, lasting
+from policyroute.proxy.upstream.parser import BODILESS, LARGEST_HEAD, MalformedResponse, add, framing, lasting
 
 _START = b"HTTP/1."
 
@@ -25,7 +25,7 @@ class Llhttp:
         self._body: list[bytes] = []
         self._start = b""
         self._size = 0  # bytes of headers
-        self._unread = 0  # bytes fed before the headers' end
+        self._bodiless = 0  # bytes fed since the last of the body
         self._passing = False  # a 1xx response is under way
         self._lasting = True
         self._fault = ""
@@ -37,6 +37,7 @@ class Llhttp:
             return
         if not self.begun:
             self._before(data)
+        held = len(self._body)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -45,8 +46,9 @@ class Llhttp:
                 raise MalformedResponse(self._fault or _said(error)) from None
         if self._fault:
             raise MalformedResponse(self._fault)
-        if not self.begun and self._unread > 2 * LARGEST_HEAD:  # a header that doesn't end is not reported
-            raise MalformedResponse("its headers are too large")
+        self._bodiless = 0 if len(self._body) > held else self._bodiless + len(data)
+        if self._bodiless > BODILESS and not self.done:  # a header or trailer that doesn't end is not reported
+            raise MalformedResponse("its headers are too large" if not self.begun else "its trailers are too large")
 
     def take(self) -> bytes:
         """The body's bytes since the last call."""
@@ -57,7 +59,6 @@ class Llhttp:
         return taken
 
     def _before(self, data: bytes) -> None:
-        self._unread += len(data)
         if len(self._start) < len(_START):
             self._start += data[: len(_START) - len(self._start)]
             if not _START.startswith(self._start):

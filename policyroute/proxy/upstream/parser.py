@@ -3,6 +3,8 @@
 Rules of this module
 - Where two readings of the same bytes are possible, there is none: an answer that states its length twice, or in a transfer coding
   that isn't `chunked`, is malformed. What one reader takes for a body another one takes for the next answer.
+- What comes without a body (headers, 1xx answers, a chunk's extension, trailers) is read up to a limit: none of it reaches anyone, and
+  llhttp's wrapper joins the pieces of a trailer in time that grows with their square.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 LARGEST_HEAD = 64 << 10  # bytes of status line and headers
+BODILESS = 2 * LARGEST_HEAD  # bytes that may come without one of a body among them
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 Framing = Literal["none", "chunked", "length", "close"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from policyroute.proxy.upstream.parser import LARGEST_HEAD, MalformedResponse, add, framing, lasting
+from policyroute.proxy.upstream.parser import BODILESS, LARGEST_HEAD, MalformedResponse, add, framing, lasting
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -25,6 +25,7 @@ class Plain:
         self._at = 0  # what comes before in `_data` was parsed
         self._body: list[bytes] = []
         self._left = 0  # bytes of the body, or of the chunk
+        self._bodiless = 0  # bytes fed since the last of the body
         self._state = self._head
         self._lasting = True
 
@@ -34,9 +35,12 @@ class Plain:
             self.reusable = False  # bytes that nobody asked for
             return
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
-        self._at = 0
+        self._at, held = 0, len(self._body)
         while not self.done and self._state():
             pass
+        self._bodiless = 0 if len(self._body) > held else self._bodiless + len(data)
+        if self._bodiless > BODILESS and not self.done:
+            raise MalformedResponse("its headers are too large" if not self.begun else "its trailers are too large")
         if self.done and self._at < len(self._data):
             self.reusable = False
 
@@ -68,8 +72,6 @@ class Plain:
         return True
 
     def _unfinished(self) -> None:
-        if len(self._data) - self._at > 2 * LARGEST_HEAD:
-            raise MalformedResponse("its headers are too large")
         if not b"HTTP/1.".startswith(self._data[self._at : self._at + 7]):
             raise MalformedResponse("it is no HTTP response")
         if _BARE.search(self._data, self._at):

@@ -58,6 +58,7 @@ class Pooled:
         self._parser, self._idle = parser, idle
         self._free: dict[_Target, list[_Connection]] = {}
         self._lock = threading.Lock()
+        self._swept = time.monotonic()
         self._process = os.getpid()
         self._tls: ssl.SSLContext | None = None
 
@@ -92,13 +93,20 @@ class Pooled:
         """Keep a connection for the next request."""
         now = time.monotonic()
         with self._lock:
-            kept = self._free.setdefault(target, [])
-            old = [one for one in kept if now - one.used >= self._idle] if kept and now - kept[0].used >= self._idle else []
-            if old:
-                self._free[target] = kept = kept[len(old) :]
-            kept.append(_Connection(sock, target, now))
+            old = self._outdated(now) if now - self._swept >= self._idle else []
+            self._free.setdefault(target, []).append(_Connection(sock, target, now))
         for connection in old:
             connection.sock.close()
+
+    def _outdated(self, now: float) -> list[_Connection]:
+        """Take out what lay idle too long, of every target: one that a reload took out of the policy is asked for no more."""
+        self._swept = now
+        found = [one for kept in self._free.values() for one in kept]
+        self._free = {}
+        for one in found:
+            if now - one.used < self._idle:
+                self._free.setdefault(one.target, []).append(one)
+        return [one for one in found if now - one.used >= self._idle]
 
     def connect(self, target: _Target, within: float) -> socket.socket:
         """A new connection."""
@@ -178,12 +186,14 @@ class _Flight:
                 return body
             if self._parser.done:
                 return self._ended()
-            data = self._received(left) if left > 0 else None
+            data = self._received(max(left, 0.001))
             if data is None:
                 return None
             left = end - time.monotonic()
             if data:
                 self._feed(data)
+                if left <= 0:
+                    return self._body() or (self._ended() if self._parser.done else None)
             elif self._parser.until_close:
                 return self._ended()
             else:
