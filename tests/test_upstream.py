@@ -241,39 +241,6 @@ def test_many_small_chunks_and_their_extensions_are_a_body(parser: Callable[[], 
     assert made.done and found == 4 * LARGEST_HEAD // 64
 
 
-ENDLESS: dict[str, tuple[bytes, bytes]] = {
-    "a trailer": (CHUNKED + b"0\r\nx: ", b"y" * 8192),
-    "a trailer's name": (CHUNKED + chunk(b"hi") + b"0\r\n", b"y" * 8192),
-    "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n" * 1000),
-    "a chunk's extension": (CHUNKED + b"2;", b"y" * 8192),
-    "1xx answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 300),
-}
-
-
-@pytest.mark.parametrize("parser", PARSERS)
-@pytest.mark.parametrize("name", ENDLESS)
-def test_what_goes_on_without_a_body_is_not_listened_to_for_long(parser: Callable[[], Parser], name: str) -> None:
-    start, more = ENDLESS[name]
-    made = parser()
-    if start:
-        made.feed(start)
-    with pytest.raises(MalformedResponse):
-        for _ in range(4 * LARGEST_HEAD // len(more)):
-            made.feed(more)
-
-
-@pytest.mark.parametrize("parser", PARSERS)
-def test_many_small_chunks_and_their_extensions_are_a_body(parser: Callable[[], Parser]) -> None:
-    made, found = parser(), 0
-    made.feed(CHUNKED)
-    for _ in range(4 * LARGEST_HEAD // 64):
-        for piece in (b"1;", b"y" * 64, b"\r\n", b"a\r\n"):
-            made.feed(piece)
-        found += len(made.take())
-    made.feed(b"0\r\nx: " + b"y" * 1000 + b"\r\n\r\n")
-    assert made.done and found == 4 * LARGEST_HEAD // 64
-
-
 # -- requests that can't be sent ---------------------------------------------------------------------------------------
 
 UNSENT: dict[str, dict[str, object]] = {
