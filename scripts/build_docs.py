@@ -16,9 +16,15 @@ sys.path.insert(0, str(ROOT))
 
 from policyroute.language.manual import codes_markdown, operators_markdown, signals_markdown  # noqa: E402
 from policyroute.proxy.metric_rows import markdown as metrics_markdown  # noqa: E402
+from policyroute.proxy.providers import markdown as providers_markdown  # noqa: E402
 
 DOCS = ROOT / "docs"
-TABLES = {"signals": signals_markdown, "operators": operators_markdown, "metrics": metrics_markdown}
+TABLES = {
+    "signals": signals_markdown,
+    "operators": operators_markdown,
+    "metrics": metrics_markdown,
+    "providers": providers_markdown,
+}
 _BLOCK = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 CODES_HEAD = """# Codes
@@ -36,7 +42,7 @@ def filled(page: str) -> str:
 
 def pages() -> dict[Path, str]:
     """What each page with generated parts should hold."""
-    tabled = (DOCS / "language.md", DOCS / "observability.md")
+    tabled = (DOCS / "language.md", DOCS / "observability.md", DOCS / "serve.md")
     return {page: filled(page.read_text("utf-8")) for page in tabled} | {DOCS / "codes.md": CODES_HEAD + codes_markdown()}
 
 

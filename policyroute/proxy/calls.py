@@ -144,7 +144,7 @@ class Calls:
         deciding, policy = service.deciding, service.policy
         values = deciding.reader(facts_of(fields, found, caller, at, policy))
         decision = deciding.decide(values)
-        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, service.digest, values, decision=decision)
+        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, policy.digest, values, decision=decision)
         served.tier, served.caller = deciding.tier(decision), caller.name
         served.user, served.team, served.conversation = (_key(values, policy, name) for name in ("user", "team", "conversation"))
         served.requested = fields["model"] if isinstance(fields.get("model"), str) else ""
@@ -182,7 +182,12 @@ class Calls:
             raise self._ended(asked, Refusal(400, f"no model of the decision can take this request: {why}", "no_model"))
         exchange = Exchange(self.gateway.means, service, outgoing, served, reached)
 
+        streams = self.gateway.streams
+        if incoming.stream:
+            streams.add(served.id)
+
         def finish() -> None:
+            streams.discard(served.id)
             self._keep(asked, permitted)
             self.gateway.record(served, service)
 
@@ -307,7 +312,7 @@ class Calls:
             raise Refusal(404, "no provider is known that serves this model here", "model_not_found")
         if not incoming.caller.permitted((known[1].name,), service.policy):
             raise Refusal(403, "this key may not use this model", "model_not_permitted")
-        served = Served(f"pr_{uuid4().hex}", datetime.now(UTC), surface.api, service.policy, service.digest)
+        served = Served(f"pr_{uuid4().hex}", datetime.now(UTC), surface.api, service.policy, service.policy.digest)
         served.verdict, served.caller, served.requested = "passed", incoming.caller.name, str(named)
         passing = Passing(gateway.means, service, incoming, served, *known)
         return Running(passing.run(), lambda: passing.head, lambda: gateway.record(served, service))

@@ -42,7 +42,7 @@ class Gateway:
         self.journal = Journal(settings.journal, window=settings.window) if settings.journal else None
         self.answers = AnswerCache() if settings.answers or (self.service.keys and self.service.keys.keeps_answers) else None
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
-        self.streams = 0  # open ones; a count that is read, not relied on
+        self.streams: set[str] = set()  # ids of the requests whose streams are open
         self.recorder = Recorder(self._writers())
         self.reloader = Reloader(self._load, settings, self.service)
         self.started = datetime.now(UTC)
@@ -103,7 +103,7 @@ class Gateway:
             "journal_lost": journal.lost if journal else 0,
             "journal_healthy": journal is None or not journal.health(),
             "log_lost": access_log.lost if access_log else 0,
-            "streams": self.streams,
+            "streams": len(self.streams),
         }
 
     def close(self) -> None:

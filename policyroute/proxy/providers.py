@@ -109,6 +109,17 @@ _SAME = {
 }  # fmt: skip
 
 
+def markdown() -> str:
+    """The table of providers as docs/serve.md holds it."""
+    head = ["| provider | address | credential | APIs |", "| --- | --- | --- | --- |"]
+    rows = [
+        f"| `{name}` | {f'`{row.url}`' if row.url else f'`{row.prefix}_BASE_URL`'} | {'none' if row.keyless else f'`{row.prefix}_API_KEY`'} |"
+        f" {', '.join(api for api in APIS if api in row.apis)} |"
+        for name, row in PROVIDERS.items()
+    ]
+    return "\n".join(head + rows) + "\n"
+
+
 class EndpointError(Exception):
     """A model that can't be called: what is wrong or missing, and the remedy."""
 

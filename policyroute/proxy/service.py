@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,7 +80,6 @@ class Service:
     catalog: Catalog
     sources: tuple[Source, ...]
     findings: tuple[Finding, ...]
-    digest: str  # of everything that was loaded, keys apart
 
     @property
     def policy(self) -> Policy:
@@ -114,7 +112,7 @@ def load_service(settings: Settings, environ: Mapping[str, str]) -> Service:
         )
     return Service(
         deciding, shadow, endpoints, apis, _keys(settings, policy), catalog, sources,
-        (*warnings, *_exposed(settings.keys), *_without_credential(endpoints), *findings(policy, reached, apis)), _digest(policy, catalog, shadow),
+        (*warnings, *_exposed(settings.keys), *_without_credential(endpoints), *findings(policy, reached, apis)),
     )  # fmt: skip
 
 
@@ -182,11 +180,6 @@ def _keys(settings: Settings, policy: Policy) -> Keys | None:
         return load_keys(settings.keys, policy)
     except KeysError as error:
         raise ServeError(error.message, error.help) from None
-
-
-def _digest(policy: Policy, catalog: Catalog, shadow: Deciding | None) -> str:
-    parts = (policy.digest, catalog.digest, shadow.policy.digest if shadow else "")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _word_files(sources: tuple[Source, ...]) -> Iterator[Path]:

@@ -64,6 +64,11 @@ class Llhttp:
             if not _START.startswith(self._start):
                 raise MalformedResponse("it is no HTTP response")
 
+    def release(self) -> None:
+        """Let go of llhttp's parser, which holds this one's callbacks."""
+        self.done = True
+        del self._parser
+
     # -- llhttp's callbacks ------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:

@@ -44,6 +44,9 @@ class Parser(Protocol):
     def take(self) -> bytes:
         """The body's bytes since the last call."""
 
+    def release(self) -> None:
+        """Let go of what refers back to the parser: nothing is fed any more, and it goes without waiting for the collector."""
+
 
 def framing(status: int, headers: Mapping[str, str]) -> Framing:
     """How the body's end is told (RFC 9112, 6.3). Raises MalformedResponse."""

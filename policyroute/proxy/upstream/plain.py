@@ -50,6 +50,11 @@ class Plain:
         self._body.clear()
         return taken
 
+    def release(self) -> None:
+        """Let go of the state, which is a method of this parser."""
+        self.done = True
+        self._state = _over
+
     # -- states: each says whether it got on ------------------------------------------------------------------------------
 
     def _head(self) -> bool:
@@ -160,3 +165,7 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
             raise MalformedResponse("a header is malformed")
         add(found, name, value)
     return found
+
+
+def _over() -> bool:
+    return False

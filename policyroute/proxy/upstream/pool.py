@@ -15,6 +15,8 @@ import re
 import select
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ from policyroute.proxy.upstream.transport import Call, UpstreamFailed
 
 PIECE = 64 << 10  # bytes that are read at once
 SMALL = 8 << 10  # bytes of room for a read that may wait long: a thousand waiting streams hold a thousand of these
+KERNEL = sys.platform == "linux"  # whether sockets can be told how long to wait
 IDLE = 30.0  # seconds after which an unused connection is closed
 SEND_WITHIN = 60.0  # seconds that sending a request may take
 _ENDS, _SPLITS = re.compile(r"[\r\n\0]"), re.compile(r"[\0-\x20\x7f]")
@@ -114,7 +117,7 @@ class Pooled:
         try:
             sock = _connected(target, end)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return self._secured(sock, target, end) if target.tls else sock
+            return self._secured(sock, target, end) if target.tls else _waited_for_by_the_kernel(sock)
         except TimeoutError:
             raise UpstreamFailed("timeout", f"{target.name}: no connection within {within:g} s") from None
         except (OSError, ValueError) as error:  # a name that can't be one is a ValueError
@@ -205,18 +208,22 @@ class _Flight:
             return
         self._closed = True
         if self._parser.done and self._parser.reusable and self._unsent is None:
+            if self._timeout <= 0:  # it was looked at without waiting
+                self._wait_up_to(SEND_WITHIN)
             self._pool.give(self._target, self._sock)
         else:
             self._sock.close()
+        self._parser.release()
 
     # -- the socket --------------------------------------------------------------------------------------------------
 
     def _send(self) -> None:
         try:
-            self._sock.settimeout(SEND_WITHIN)
-            self._timeout = SEND_WITHIN
+            if not KERNEL or self._target.tls:
+                self._sock.settimeout(SEND_WITHIN)
+                self._timeout = SEND_WITHIN
             self._sock.sendall(self._message)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             self.close()
             raise UpstreamFailed("timeout", f"{self._target.name}: the request could not be sent in time") from None
         except OSError as error:  # the answer may be there all the same: 413 to a body that is too large
@@ -238,14 +245,13 @@ class _Flight:
         sock = self._sock
         try:
             if within != self._timeout:  # a system call
-                sock.settimeout(within)
-                self._timeout = within
+                self._wait_up_to(within)
             data = sock.recv(self._room)
             self._room = PIECE if len(data) == self._room else SMALL
             if isinstance(sock, ssl.SSLSocket):
                 while (more := sock.pending()) and len(data) < PIECE:
                     data += sock.recv(more)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return None
         except OSError as error:
             if self._reused and not self._heard:
@@ -253,6 +259,14 @@ class _Flight:
             raise UpstreamFailed("connection", f"{self._target.name}: {_reason(error)}") from None
         self._heard = self._heard or bool(data)
         return data
+
+    def _wait_up_to(self, within: float) -> None:
+        self._timeout = within
+        if KERNEL and not self._target.tls and within > 0:
+            self._sock.settimeout(None)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(within))
+        else:
+            self._sock.settimeout(max(within, 0.0))
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -305,6 +319,19 @@ def _request(call: Call) -> tuple[_Target, bytes]:
     if _ENDS.search("".join(lines)) or _SPLITS.search(path) or _SPLITS.search(host):
         raise UpstreamFailed("malformed", "the request's address or a header holds what would end it")
     return target, f"{head}\r\n\r\n".encode("latin-1", "replace")
+
+
+def _waited_for_by_the_kernel(sock: socket.socket) -> socket.socket:
+    """A socket whose waits end by its own options: Python's time-outs cost a second system call and turn at each of them."""
+    if KERNEL:
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_WITHIN))
+    return sock
+
+
+def _timeval(seconds: float) -> bytes:
+    """`struct timeval` of a time, at least a microsecond: none at all would mean for ever."""
+    return struct.pack("@ll", *divmod(max(round(seconds * 1_000_000), 1), 1_000_000))
 
 
 def _connected(target: _Target, end: float) -> socket.socket:
