@@ -260,7 +260,7 @@ def _collected_chunks(found: list[Json]) -> Json:
     if calls:
         message |= {"tool_calls": calls, "content": message["content"] or None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
-    head = {name: found[0][name] for name in ("id", "created", "model", "system_fingerprint")}
+    head = {name: found[0][name] for name in ("id", "created", "model")}
     return {**head, "object": "chat.completion", "choices": [choice], "usage": found[-1].get("usage")}
 
 

@@ -243,7 +243,7 @@ def test_what_servers_add_or_leave_out() -> None:
     }
     found = answered("messages", "chat", chat)
     assert (
-        found["content"] == [{"text": "x", "type": "text"}]
+        found["content"] == [{"text": "x", "type": "text", "citations": None}]
         and found["usage"]["input_tokens"] == 0
         and found["id"].startswith("msg_")
     )
@@ -265,7 +265,7 @@ def test_refusals() -> None:
     chat["choices"][0]["message"] |= {"content": None, "refusal": "no"}
     chunks = [chunk({"role": "assistant"}), chunk({"refusal": "no"}), chunk({}, "stop")]
     made = answered("messages", "chat", chat)
-    assert (made["content"], made["stop_reason"]) == ([{"text": "no", "type": "text"}], "refusal")
+    assert (made["content"], made["stop_reason"]) == ([{"text": "no", "type": "text", "citations": None}], "refusal")
     raw = [sse(event, named=False) for event in chunks]
     assert bare("messages", collected("messages", run("messages", "chat", raw)))["content"] == made["content"]
     response = answered("responses", "chat", chat)

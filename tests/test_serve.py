@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,20 @@ def test_embeddings_pass_through(gateway: Gateway, upstream: Provider) -> None:
 def test_bad_bodies_are_the_clients_fault(gateway: Gateway, body: bytes) -> None:
     status, _, answer = gateway.post(CHAT, body)
     assert status == 400 and json.loads(answer)["error"]["type"] == "invalid_request_error"
+
+
+def test_a_connection_outlives_an_error(gateway: Gateway) -> None:
+    """The body comes after its head. A server that has answered by then closes the connection under the client's next request."""
+    body = json.dumps({"model": "auto", "messages": HELLO}).encode()
+    with closing(http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=30)) as connection:
+        for path, status in (("/v1/nowhere", 404), ("/healthz", 405), ("/v1/nowhere", 404), (CHAT, 200)):
+            connection.putrequest("POST", path)
+            connection.putheader("content-length", str(len(body)))
+            connection.endheaders()
+            time.sleep(0.1)
+            connection.send(body)
+            with connection.getresponse() as answer:
+                assert answer.read() and answer.status == status
 
 
 def test_a_new_policy_is_served_and_a_bad_one_is_not(upstream: Provider, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
+from policyroute.proxy.bodies import read_off
 from policyroute.proxy.calls import Calls, Refusal, Running
 from policyroute.proxy.gateway import Gateway
 from policyroute.proxy.headers import of_environ
@@ -97,6 +98,7 @@ class App:
                 return self._streamed(self.calls.serve(surface, environ), start_response)
             return _sent(self._other(method, path, environ), method, start_response)
         except Refusal as refusal:
+            read_off(environ)
             return _sent(refusal.answer(surface or SURFACES["chat"]), method, start_response)
         except Exception:
             log.exception("a request could not be served: %s %s", method, path)

@@ -42,6 +42,21 @@ def read_body(environ: Mapping[str, Any], limit: int, inflated_limit: int) -> by
     return _joined(pieces) if bits is None else _inflated(pieces, bits, inflated_limit)
 
 
+def read_off(environ: Mapping[str, Any]) -> None:
+    """Read what is left of a body that nobody looked at, as far as it is short, and throw it away.
+
+    A server that still holds a part of the body when the answer is there closes the connection without saying so (granian), and the
+    client's next request on it breaks.
+    """
+    try:
+        length = _length(environ)
+    except BodyError:
+        return
+    waits = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+    if not waits and (length is None or length <= PIECE):
+        _thrown_away(_pieces(environ, length), PIECE)
+
+
 def _length(environ: Mapping[str, Any]) -> int | None:
     """How long the body is by its header; None where it lasts until it ends, 0 where there is none."""
     stated = environ.get("CONTENT_LENGTH") or ""

@@ -205,7 +205,7 @@ def _to_chat(found: Block, answer: _Answer, counted: Counted | None, veil: Veil)
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": told.finish_reason(answer.end)}
     return {
         "id": told.identifier("chat", found.get("id")), "object": "chat.completion", "created": created(found),
-        "model": found.get("model"), "choices": [choice], "usage": told.usage("chat", counted), "system_fingerprint": None,
+        "model": found.get("model"), "choices": [choice], "usage": told.usage("chat", counted),
     }  # fmt: skip
 
 
@@ -216,13 +216,13 @@ def _shown(call: Block, veil: Veil) -> Block:
 
 def _to_messages(found: Block, answer: _Answer, counted: Counted | None, veil: Veil) -> Block:
     content = [
-        {**block, "input": veil.shown(block.get("input"))} if block.get("type") == "tool_use" else block
+        {**told.block(block), "input": veil.shown(block.get("input"))} if block.get("type") == "tool_use" else told.block(block)
         for block in items(found.get("content")) if block.get("type") != "text" or block.get("text")
     ]  # fmt: skip
     return {
         "id": told.identifier("messages", found.get("id")), "type": "message", "role": "assistant", "model": found.get("model"),
         "content": content, "stop_reason": told.stop_reason(answer.end, answer.refused), "stop_sequence": None,
-        "usage": told.usage("messages", counted),
+        "stop_details": None, "container": None, "usage": told.usage("messages", counted),
     }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class ChatTarget(Target):
     def _first(self, event: Event) -> None:
         self._begun = True
         head = {"id": told.identifier("chat", event.get("id")), "object": "chat.completion.chunk", "created": self._source.created}
-        self._head = {**head, "model": event.get("model") or "", "system_fingerprint": None}
+        self._head = {**head, "model": event.get("model") or ""}
 
     def _chunk(self, delta: Event, reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -106,7 +106,9 @@ class MessagesTarget(Target):
                 return self._start(mapping(event.get("message")))
             case "content_block_start":
                 closed, self._open = self._close(), event.get("index")
-                return closed + self._event("content_block_start", index=self._open, content_block=event.get("content_block"))
+                return closed + self._event(
+                    "content_block_start", index=self._open, content_block=told.block(mapping(event.get("content_block")))
+                )
             case "content_block_delta":
                 return self._event("content_block_delta", index=event.get("index"), delta=event.get("delta"))
             case "content_block_stop" if event.get("index") == self._open:
@@ -129,7 +131,10 @@ class MessagesTarget(Target):
     def _start(self, message: Event) -> bytes:
         self._begun = True
         head = {"id": told.identifier("messages", message.get("id")), "type": "message", "role": "assistant"}
-        told_later = {"stop_reason": None, "stop_sequence": None, "usage": told.usage("messages", self._source.counted)}
+        told_later = {
+            "stop_reason": None, "stop_sequence": None, "stop_details": None, "container": None,
+            "usage": told.usage("messages", self._source.counted),
+        }  # fmt: skip
         return self._event("message_start", message={**head, "model": message.get("model") or "", "content": [], **told_later})
 
     def _close(self) -> bytes:

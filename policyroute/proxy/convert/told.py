@@ -25,6 +25,9 @@ _OF_MESSAGES: Mapping[str, End] = {
 }  # fmt: skip
 _TO_CHAT: Mapping[End, str] = {"stop": "stop", "length": "length", "tools": "tool_calls", "filter": "content_filter"}
 _TO_MESSAGES: Mapping[End, str] = {"stop": "end_turn", "length": "max_tokens", "tools": "tool_use", "filter": "refusal"}
+_MESSAGES_USAGE = {  # members that the API's schema demands and that no other API tells
+    "cache_creation": None, "inference_geo": None, "output_tokens_details": None, "server_tool_use": None, "service_tier": None,
+}  # fmt: skip
 _ECHOED = (
     "instructions", "max_output_tokens", "metadata", "parallel_tool_calls", "prompt_cache_key", "safety_identifier", "temperature",
     "tool_choice", "tools", "top_p", "user",
@@ -71,13 +74,13 @@ def usage(api: Api, counted: Counted | None) -> dict[str, Any] | None:
     """The tokens in an API's words."""
     if counted is None:
         none = {"input_tokens": 0, "output_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
-        return none if api == "messages" else None
+        return {**_MESSAGES_USAGE, **none} if api == "messages" else None
     told, reasoning = counted.usage, counted.reasoning
     written = told.write_5m + told.write_1h
     if api == "messages":
         details = {} if reasoning is None else {"output_tokens_details": {"thinking_tokens": reasoning}}
         return {
-            "input_tokens": told.fresh, "cache_creation_input_tokens": written, "cache_read_input_tokens": told.cached,
+            **_MESSAGES_USAGE, "input_tokens": told.fresh, "cache_creation_input_tokens": written, "cache_read_input_tokens": told.cached,
             "output_tokens": told.output, **details,
         }  # fmt: skip
     given, made = ("prompt_tokens", "completion_tokens") if api == "chat" else ("input_tokens", "output_tokens")
@@ -90,6 +93,12 @@ def usage(api: Api, counted: Counted | None) -> dict[str, Any] | None:
     }
 
 
+def block(given: dict[str, Any]) -> dict[str, Any]:
+    """A block of a message with the members that the API's schema demands."""
+    more: Mapping[str, dict[str, Any]] = {"text": {"citations": None}, "tool_use": {"caller": {"type": "direct"}}}
+    return {**given, **more.get(text(given.get("type")), {})}
+
+
 def identifier(api: Api, value: object) -> str:
     """An answer's identifier with its API's prefix. One that isn't told is made of nothing: clients only compare it."""
     prefix = {"chat": "chatcmpl-", "messages": "msg_", "responses": "resp_"}[api]
@@ -99,14 +108,24 @@ def identifier(api: Api, value: object) -> str:
 
 def response_object(fields: Mapping[str, Any], created: int, found: Mapping[str, Any]) -> dict[str, Any]:
     """A response with the members that clients demand; settings are those of the request `fields`, the rest is `found`."""
+    echoed = {name: fields[name] for name in _ECHOED if fields.get(name) is not None}
+    if isinstance(echoed.get("tools"), list):
+        echoed["tools"] = [_whole_tool(tool) for tool in echoed["tools"]]
     return {
-        "id": "", "object": "response", "created_at": created, "status": "in_progress", "error": None, "incomplete_details": None,
+        "id": "", "object": "response", "created_at": created,
+        "completed_at": created if found.get("status") == "completed" else None, "background": False, "frequency_penalty": 0.0,
+        "max_tool_calls": None, "presence_penalty": 0.0, "prompt_cache_key": None, "safety_identifier": None, "top_logprobs": 0, "status": "in_progress", "error": None, "incomplete_details": None,
         "instructions": None, "max_output_tokens": None, "metadata": {}, "model": "", "output": [], "parallel_tool_calls": True,
         "previous_response_id": None, "reasoning": {"effort": None, "summary": None}, "service_tier": "default", "store": False,
-        "temperature": None, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": None,
+        "temperature": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1.0,
         "truncation": "disabled", "usage": None,
-        **{name: fields[name] for name in _ECHOED if fields.get(name) is not None}, **found,
+        **echoed, **found,
     }  # fmt: skip
+
+
+def _whole_tool(tool: Any) -> Any:
+    """A function as a response echoes it: with the members that a request may leave out."""
+    return {"description": None, "parameters": None, "strict": None, **tool} if mapping(tool).get("type") == "function" else tool
 
 
 def namespaces(fields: Mapping[str, Any]) -> frozenset[str]:
