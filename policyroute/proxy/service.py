@@ -110,9 +110,10 @@ def load_service(settings: Settings, environ: Mapping[str, str]) -> Service:
             "no API reaches every model of the policy",
             "install the extra `convert`, or name one: `--api chat` serves it, and passes over the models that it can't reach",
         )
+    asked = tuple(api for api in APIS if not settings.apis or api in settings.apis)
     return Service(
         deciding, shadow, endpoints, apis, _keys(settings, policy), catalog, sources,
-        (*warnings, *_exposed(settings.keys), *_without_credential(endpoints), *findings(policy, reached, apis)),
+        (*warnings, *_exposed(settings.keys), *_without_credential(endpoints), *findings(policy, reached, asked)),
     )  # fmt: skip
 
 

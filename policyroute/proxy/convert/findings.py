@@ -53,7 +53,11 @@ def _spoken(apis: frozenset[str]) -> Api | None:
 
 def _missing(surface: Api, models: list[str]) -> Finding:
     message = f"a request to {_TITLES[surface]} can't be answered by {_named(models)}: another API is spoken there"
-    return Finding("conversion-missing", message, "install the extra `convert`; without it these models are passed over")
+    return Finding(
+        "conversion-missing",
+        message,
+        "install the extra `convert`; without it that API is not served, or passes over these models where `--api` names it",
+    )
 
 
 def _mute(surface: Api, models: list[str]) -> Finding:
