@@ -179,10 +179,7 @@ def test_a_new_policy_is_served_and_a_bad_one_is_not(upstream: Provider, tmp_pat
         health = json.loads(gateway.get("/healthz")[2])
         assert "no model or tier is named `cheep`" in health["reload"]["failed"] and "desk.route:12:" in health["reload"]["failed"]
         assert gateway.post(CHAT, asked)[1]["x-policyroute-target"] == "strong"
-        assert (
-            b"policyroute_reload_failures_total 1.0" in gateway.get("/metrics")[2]
-            or b"policyroute_reload_failures_total" in gateway.get("/metrics")[2]
-        )
+        assert b"policyroute_reload_failures_total" in gateway.get("/metrics")[2]
         file.write_text(policy.replace("expect otherwise", "expect incident"))  # loads, and its own test fails
         _until(lambda: "tests fail" in json.loads(gateway.get("/healthz")[2]).get("reload", {}).get("failed", ""))
         file.write_text(policy)

@@ -69,11 +69,11 @@ class Reloader:
             self.failure = ReloadFailure(message, help_, datetime.now(UTC))
             failed(message)
             return
-        self.failure = None
         self._files = service.watched(self._settings)
         now = self._state()  # a file that changed while it was read keeps its older stamp, and is read again
         self._seen = {**now, **{path: stamp for path, stamp in self._seen.items() if path in now}}
         swap(service)
+        self.failure = None  # after the swap: who reads that nothing failed is served the new policy
 
     def _state(self) -> Mapping[Path, object]:
         stamp = [self._settings.state / STAMP] if self._settings.state else []
