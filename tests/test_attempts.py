@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from policyroute.backends.live import compile_policy
 from policyroute.language import Policy, check_text
 from policyroute.language.limits import blocked
-from policyroute.language.policy import OnFailure, OnStreamFailure
 from policyroute.language.reference import evaluate, why_not
+from policyroute.language.statements import OnFailure, OnStreamFailure
 from policyroute.proxy.attempts import Attempts, Continue, Fail, Failure, Finish, GiveUp, Pass, Restart, Try
 from policyroute.proxy.breaker import CLOSED, Breaker, Circuit, allows, entered, failed, succeeded
 from tests import strategies

@@ -362,7 +362,9 @@ def test_any_event_is_converted_or_refused(client: str, upstream: str, data: st.
     )
     events = events_of(b"".join(streamed(upstream, FULL)))
     for kind in ("stream", "whole"):
-        value: Any = events if kind == "stream" else json.loads(json.dumps(whole(upstream, FULL)))  # a copy: FULL's parts are shared
+        value: Any = (
+            events if kind == "stream" else json.loads(json.dumps(whole(upstream, FULL)))
+        )  # a copy: FULL's parts are shared
         top = value
         while isinstance(value, (dict, list)) and value:
             place = data.draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from policyroute.language import check_text
 from policyroute.language.claims import METRICS
-from policyroute.language.policy import Gate, Policy
+from policyroute.language.policy import Policy
+from policyroute.language.statements import Gate
 from policyroute.prices.catalog import complete
 from policyroute.render.gates import gates as render
 from policyroute.render.gates import measured, rows

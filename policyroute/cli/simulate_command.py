@@ -26,7 +26,8 @@ from policyroute.cli.trace_options import (
     replaying,
     settings,
 )
-from policyroute.language.policy import Gate, Policy
+from policyroute.language.policy import Policy
+from policyroute.language.statements import Gate
 from policyroute.render.audit import audit
 from policyroute.render.simulation import comparison
 from policyroute.render.simulation import simulation as render

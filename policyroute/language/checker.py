@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from policyroute.language import syntax
-from policyroute.language.claims import Claims, gate_construct
+from policyroute.language.claims import Claims, covered
 from policyroute.language.declarations import (
     Targets,
     builtin_signals,
@@ -27,20 +27,9 @@ from policyroute.language.declarations import (
 from policyroute.language.diagnostics import Diagnostic, Label
 from policyroute.language.effects import Effects, canonical, classifier_signal, on_failure, on_stream_failure
 from policyroute.language.expressions import ExpressionChecker, Scope
-from policyroute.language.policy import (
-    TRUE,
-    Arm,
-    Construct,
-    Explore,
-    Forbid,
-    Policy,
-    Refuse,
-    Route,
-    Rule,
-    Split,
-    Target,
-)  # fmt: skip
+from policyroute.language.policy import TRUE, Arm, Explore, Forbid, Policy, Refuse, Route, Rule, Split, Target
 from policyroute.language.source import Span
+from policyroute.language.statements import Construct
 
 EDITION = 1
 OTHERWISE = "otherwise"
@@ -108,7 +97,8 @@ class _Checker:
         constructs = self._constructs()
         claims = Claims(self.scope, self.targets, rules, {construct.title: construct for construct in constructs})
         tests = tuple(claims.test(node) for node in self._named(syntax.Test, "test"))
-        constructs += [claims.guarantee(node) for node in self._named(syntax.Guarantee, "guarantee")]
+        guarantees = {node: claims.guarantee(node) for node in self._named(syntax.Guarantee, "guarantee")}
+        constructs += [covered("guarantee", node) for node in guarantees]
         gates = {node: claims.gate(node) for node in self._named(syntax.Gate, "gate")}
         forbids = tuple(self._forbid(node) for node in self.own(syntax.Forbid))
         zone = self._zone()
@@ -117,11 +107,11 @@ class _Checker:
             texts=self.scope.texts, tunables=self.scope.tunables, models=self.targets.models, tiers=self.targets.tiers,
             order=self.targets.order, forbids=forbids, rules=rules, explore=self._explore(explore), constructs=tuple(constructs),
         )  # fmt: skip
-        covered = {**parts, "constructs": (*constructs, *map(gate_construct, gates))}
-        digest = hashlib.sha256(canonical(covered).encode()).hexdigest()
+        content = {**parts, "constructs": (*constructs, *(covered("gate", node) for node in gates))}
+        digest = hashlib.sha256(canonical(content).encode()).hexdigest()
         failures = self.own(syntax.OnFailure)
         return Policy(
-            **parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()),
+            **parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()), guarantees=tuple(guarantees.values()),
             on_failure=on_failure(failures), on_stream_failure=on_stream_failure(failures),
         )  # fmt: skip
 

@@ -16,21 +16,21 @@ from policyroute.language.leaves import MILLISECONDS
 from policyroute.language.policy import (
     ANY_OTHER,
     NONE,
+    TRUE,
     BoolType,
-    Construct,
     EnumType,
     Expect,
-    Gate,
     Given,
+    Guarantee,
     IntType,
     KeyType,
-    Requirement,
     Rule,
     Test,
     TextType,
     Value,
-)  # fmt: skip
+)
 from policyroute.language.source import Span
+from policyroute.language.statements import Construct, Gate, Requirement
 
 REFUSED = "refused"
 _EXAMPLES: dict[type, str] = {
@@ -161,7 +161,7 @@ class Claims:
 
     # -- guarantees and gates ------------------------------------------------------------------------------------------
 
-    def guarantee(self, node: syntax.Guarantee) -> Construct:
+    def guarantee(self, node: syntax.Guarantee) -> Guarantee:
         if node.cost is None and not node.quantifier:
             self.scope.report(
                 "bad-guarantee",
@@ -169,10 +169,16 @@ class Claims:
                 node.name.span,
                 "write `never ...` or `always ...`",
             )
-        self.targets.expand([subject for subject in node.subjects if subject.value != REFUSED], requested=False)
-        if node.condition is not None:
-            ExpressionChecker(self.scope).condition(node.condition)
-        return Construct("guarantee", f"guarantee {node.name.value}", canonical(node), node.name.span)
+        subjects = [subject for subject in node.subjects if subject.value != REFUSED]
+        return Guarantee(
+            node.name.value,
+            "never" if node.quantifier == "never" else "always",
+            TRUE if node.condition is None else ExpressionChecker(self.scope).condition(node.condition),
+            self.targets.expand(subjects, requested=False),
+            len(subjects) < len(node.subjects),
+            (node.cost[0], node.cost[1].value) if node.cost else None,
+            node.name.span,
+        )
 
     def gate(self, node: syntax.Gate) -> Gate:
         if node.baseline.value not in ("recorded", "requested"):
@@ -217,9 +223,9 @@ class Claims:
         return _required(node)
 
 
-def gate_construct(node: syntax.Gate) -> Construct:
-    """What the policy's digest covers of a gate."""
-    return Construct("gate", f"gate {node.name.value}", canonical(node), node.name.span)
+def covered(kind: str, node: syntax.Guarantee | syntax.Gate) -> Construct:
+    """What the policy's digest covers of a guarantee or gate."""
+    return Construct(kind, f"{kind} {node.name.value}", canonical(node), node.name.span)
 
 
 def _required(node: syntax.Requirement) -> Requirement:

@@ -33,7 +33,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing that is wrong, or worth knowing: `code` is a key of `CODES`, `message` a sentence without full stop."""
+    """One thing that is wrong, or worth knowing: `code` is a key of `CODES`, `message` a sentence without full stop.
+
+    `notes` are further lines; `witness` is a `test` block, ready to paste, that shows a request of the kind that is spoken of.
+    """
 
     code: str
     message: str
@@ -41,6 +44,8 @@ class Diagnostic:
     help: str = ""
     labels: tuple[Label, ...] = ()
     severity: Severity = Severity.ERROR
+    notes: tuple[str, ...] = ()
+    witness: str = ""
 
     @property
     def number(self) -> str:

@@ -14,8 +14,9 @@ from policyroute.language import syntax
 from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.expressions import ExpressionChecker, Scope
-from policyroute.language.policy import Construct, EnumType, KeyType, OnFailure, OnStreamFailure, Signal
+from policyroute.language.policy import EnumType, KeyType, Signal
 from policyroute.language.source import Span
+from policyroute.language.statements import Construct, OnFailure, OnStreamFailure
 
 CAUSES = ("timeout", "connection")
 SHARES = 10_000

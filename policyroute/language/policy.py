@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
 from typing import Literal as OneOf
 
 from policyroute.language.source import Span
+from policyroute.language.statements import Construct, Gate, OnFailure, OnStreamFailure
 
 # -- types ---------------------------------------------------------------------------------------------------------
 
@@ -308,71 +308,19 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
-    """One line of a gate: `require share(premium) <= 15% at 95%`.
+class Guarantee:
+    """A claim about every request for which `condition` holds.
 
-    `bound` is an exact number of percent (`unit` "%"), dollars ("$") or milliseconds ("ms"). `confidence` is in parts of ten
-    thousand, None where the value itself is compared. `text` is the line in the formatter's layout, without `require`.
+    `never` one of `models`, `refused` or `cost` (a relation and picodollars: `never cost > $0.35`); `always` the same as a duty:
+    only `models` can be reached, or the request is refused, or the cost stands in the relation. Of these three, one is given.
     """
-
-    metric: str
-    argument: str
-    relation: OneOf["<", "<=", "==", "!=", ">=", ">"]
-    bound: Decimal
-    unit: OneOf["%", "$", "ms"]
-    confidence: int | None
-    text: str
-    span: Span = field(compare=False, default=Span.NONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a replay of `traces` (a file, folder or glob) against `baseline` has to show before a policy is released."""
 
     name: str
-    traces: str
-    baseline: str
-    requirements: tuple[Requirement, ...]
-    span: Span = field(compare=False, default=Span.NONE)
-
-
-@dataclass(frozen=True, slots=True)
-class OnFailure:
-    """What is tried when an upstream fails before anything of its answer has reached the client: a model again, `retries` times for
-    `causes` (status codes as text, `timeout`, `connection`); with `up`, the tiers above the chain; `within` milliseconds (None: not
-    said). `last_answer` is what the caller is told in the end, "" where it isn't said."""
-
-    retries: int = 0
-    causes: tuple[str, ...] = ()
-    up: bool = False
-    within: int | None = None
-    last_answer: str = ""
-
-
-StreamAction = OneOf["restart", "continue", "finish", "fail"]
-
-
-@dataclass(frozen=True, slots=True)
-class OnStreamFailure:
-    """What is done when an answer breaks off that has reached the client in part: `early` below the share `before` of the expected
-    answer (parts of ten thousand), `late` from there on. Without a share (None) both are the same; what isn't said is `fail`."""
-
-    before: int | None = None
-    early: StreamAction = "fail"
-    late: StreamAction = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Construct:
-    """A checked declaration of state, failure or weak answers: what of it a command doesn't apply, it names.
-
-    `kind` is the language's word (`quota`, `sticky`, `on failure`, ...), `title` what a message calls it, `detail` its
-    canonical content, so that the policy's digest covers it.
-    """
-
-    kind: str
-    title: str
-    detail: str
+    quantifier: OneOf["never", "always"]
+    condition: Expression
+    models: Chain = ()
+    refused: bool = False
+    cost: tuple[str, int] | None = None
     span: Span = field(compare=False, default=Span.NONE)
 
 
@@ -396,5 +344,6 @@ class Policy:
     constructs: tuple[Construct, ...]
     digest: str
     gates: tuple[Gate, ...] = ()
+    guarantees: tuple[Guarantee, ...] = ()
     on_failure: OnFailure | None = None
     on_stream_failure: OnStreamFailure | None = None

@@ -45,7 +45,8 @@ from math import ceil
 from typing import TypeVar
 
 from policyroute.language.decision import draw
-from policyroute.language.policy import Chain, OnFailure, OnStreamFailure, StreamAction
+from policyroute.language.policy import Chain
+from policyroute.language.statements import OnFailure, OnStreamFailure, StreamAction
 
 WITHIN = 600.0  # seconds until an answer has begun, where the policy doesn't say
 BACKOFF, LONGEST_BACKOFF = 0.25, 8.0  # seconds before the first retry and before a late one

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policyroute.language.policy import Gate, Policy, Value
+from policyroute.language.policy import Policy, Value
+from policyroute.language.statements import Gate
 
 # Constructs that change decisions or money of a replay, which this version doesn't compute: they have to be left out by name.
 DECISIVE = ("sticky", "quota", "budget", "escalate")

@@ -11,7 +11,8 @@ import duckdb
 
 import policyroute
 from policyroute.backends.sql import literal
-from policyroute.language.policy import Gate, Policy
+from policyroute.language.policy import Policy
+from policyroute.language.statements import Gate
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.details import Details, details
 from policyroute.replay.effects import caching, prefixes

@@ -14,21 +14,8 @@ from typing import Any, TypeVar
 
 from policyroute.language.effects import canonical
 from policyroute.language.manual import number_text, type_text
-from policyroute.language.policy import (
-    TRUE,
-    Apply,
-    Expression,
-    Forbid,
-    Gate,
-    Literal,
-    Model,
-    Policy,
-    Read,
-    Refuse,
-    Route,
-    Rule,
-    Split,
-)
+from policyroute.language.policy import TRUE, Apply, Expression, Forbid, Literal, Model, Policy, Read, Refuse, Route, Rule, Split
+from policyroute.language.statements import Gate
 from policyroute.prices.catalog import Catalog
 from policyroute.prices.money import PICODOLLARS_PER_TOKEN, to_decimal
 from policyroute.prices.price import Price, PriceList

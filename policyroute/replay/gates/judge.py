@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal, localcontext
 
-from policyroute.language.policy import Gate, Requirement
+from policyroute.language.statements import Gate, Requirement
 from policyroute.replay.figures import Json
 from policyroute.replay.gates.interval import Drawn, drawn, drawn_share
 from policyroute.replay.gates.sums import GateSums

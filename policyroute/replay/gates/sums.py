@@ -14,7 +14,8 @@ from pathlib import Path
 import duckdb
 
 from policyroute.backends.sql import MODEL, RULE, literal, quoted
-from policyroute.language.policy import Gate, Policy
+from policyroute.language.policy import Policy
+from policyroute.language.statements import Gate
 from policyroute.replay.ledger import CLASSES, PRICED, REFUSED, UNKNOWN, UNROUTABLE, Ledger
 from policyroute.replay.options import CLUSTER, SimulationError
 from policyroute.replay.view import View
