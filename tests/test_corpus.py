@@ -143,11 +143,8 @@ def test_chunk(chunk: Chunk) -> None:
 
 def test_every_code_is_provoked() -> None:
     """Each code of the checker has a chunk that wants it."""
-    elsewhere = {
-        "price-not-found",
-        "signal-not-in-trace",
-        "not-replayed",
-    }  # found by `check` of the command line, with the price library
+    elsewhere = {"price-not-found", "signal-not-in-trace", "not-replayed"}  # found with the price library, or in a replay
+    elsewhere |= {code for code, row in CODES.items() if row.number.startswith("PR7")}  # test_analysis_corpus.py
     assert {wanted.code for chunk in CHUNKS for wanted in chunk.wanted} == CODES.keys() - elsewhere
 
 

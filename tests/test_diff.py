@@ -362,10 +362,11 @@ def test_terminal(edited: Path) -> None:
         "user_id",
         "come from other prices",
         "95 % interval",
-        "no proof",
+        "For every possible request:",
+        "the proof holds for all",
     ):
         assert text in done.output
-    assert len(run(SUPPORT, edited, "--traces", TRACE).output.splitlines()) <= 60
+    assert len(run(SUPPORT, edited, "--traces", TRACE).output.splitlines()) <= 66
 
 
 def test_markdown(edited: Path) -> None:
@@ -403,12 +404,26 @@ def test_identical(given: list[str], tmp_path: Path) -> None:
     assert done.exit_code == 0 and "dentical" in done.output
 
 
-def test_without_traces_it_is_no_proof(edited: Path) -> None:
+def test_without_traces_it_is_proved(edited: Path) -> None:
     done = run(SUPPORT, edited)
     assert done.exit_code == 0
-    assert "tunable short changed: 60 -> 120, read by quick_question" in done.output and "no proof" in done.output
+    assert "tunable short changed: 60 -> 120, read by quick_question" in done.output
+    assert "For every possible request:" in done.output and "no other one does" in done.output
     assert run(SUPPORT, edited, "--exit-code").exit_code == 1
-    assert "no proof" in run(SUPPORT, edited, "--format", "markdown").output
+    told = run(SUPPORT, edited, "--format", "markdown").output
+    assert "For every possible request" in told and "of the trace" not in told
+    assert "For every possible" not in run(SUPPORT, edited, "--no-proofs").output
+
+
+def test_a_rewritten_policy_is_proved_to_be_the_same(tmp_path: Path) -> None:
+    """What is written otherwise and decides alike moves nothing, for every possible request."""
+    for name, condition in (("old", "tokens > 3k and not code"), ("new", "not (code or tokens <= 3k)")):
+        text = f"edition 1\npolicy example\n{TWO}rule long {{ when {condition} then big }}\notherwise {{ then mini }}\n"
+        (tmp_path / f"{name}.route").write_text(text, "utf-8")
+    done = run(tmp_path / "old.route", tmp_path / "new.route", "--exit-code")
+    assert done.exit_code == 0 and "Proved: every possible request is sent the same way" in done.output
+    late = run(tmp_path / "old.route", tmp_path / "new.route", "--exit-code", "--proof-time", "0.001")
+    assert late.exit_code == 1 and "Not proven" in late.output
 
 
 def test_exit_code_is_about_decisions(tmp_path: Path, trace: Write) -> None:

@@ -74,7 +74,7 @@ def script(name: str) -> ModuleType:
 def test_policy_is_clean(path: Path) -> None:
     policy = policy_of(path)
     assert policy.name == path.stem
-    assert not policy.constructs  # nothing that this version doesn't decide
+    assert {construct.kind for construct in policy.constructs} <= {"guarantee"}  # nothing that this version doesn't decide
     assert format_source(Source(path.name, path.read_text(encoding="utf-8"))) == path.read_text(encoding="utf-8")
 
 
@@ -250,11 +250,15 @@ def _decisions(name: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
     return rules, shadows, models
 
 
+GUARDS = {"endless_thread", "whole_archive"}  # against requests that no model could take: real traffic seldom holds one
+
+
 @by_trace
 def test_every_rule_of_the_policy_occurs_in_its_trace(name: str) -> None:
     policy = policy_of(ROOT / "policies" / f"{name}.route")
     rules, shadows, models = _decisions(name)
-    assert [rule.name for rule in policy.rules if not (shadows if rule.shadow else rules)[rule.name] >= 3] == []
+    seldom = {rule.name for rule in policy.rules if not (shadows if rule.shadow else rules)[rule.name] >= 3}
+    assert seldom <= GUARDS
     assert models["refused"] < 0.02 * sum(models.values())
     assert max(rules.values()) < 0.5 * sum(rules.values())
 

@@ -46,16 +46,19 @@ def probe(cache: Path, *arguments: str) -> tuple[str, set[str]]:
     return ended, HEAVY & set(loaded.split())
 
 
-def test_check_starts_light(tmp_path: Path) -> None:
-    """A policy with its own prices is checked without engines or the price library, on a machine that has no cache yet."""
-    assert probe(tmp_path, "check", PRICED) == ("exit 0", set())
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("policy", [PRICED, UNPRICED])
+def test_check_starts_light(tmp_path: Path, policy: str) -> None:
+    """A check needs no engine; prices, contexts and abilities are flattened from the library once, and then in the cache."""
+    assert probe(tmp_path, "check", policy) == ("exit 0", {"genai_prices"})
+    assert probe(tmp_path, "check", policy) == ("exit 0", set())
 
 
-def test_check_starts_light_with_the_cached_library(tmp_path: Path) -> None:
-    """A policy that takes prices from the library imports it once; from then on they are in the cache."""
-    assert probe(tmp_path, "check", UNPRICED) == ("exit 0", {"genai_prices"})
-    assert probe(tmp_path, "check", UNPRICED) == ("exit 0", set())
+def test_a_policy_that_does_not_load_needs_no_prices(tmp_path: Path) -> None:
+    """With its own prices and an error, nothing is read but the file."""
+    broken = tmp_path / "broken.route"
+    broken.write_text((ROOT / PRICED).read_text("utf-8").replace("otherwise", "otherwize"), "utf-8")
+    assert probe(tmp_path / "cache", "check", str(broken)) == ("exit 1", set())
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("arguments", [("fmt", "--check", "policies"), ("explain", "PR101"), ("vocabulary",), ("--help",)])

@@ -28,6 +28,7 @@ from policyroute.replay.diff.compare import compare
 from policyroute.replay.diff.report import difference, structure
 from policyroute.replay.options import Options
 from policyroute.replay.traces.importers import IMPORTERS
+from policyroute.testing.proofs import proof, with_traffic
 
 FORMATS = ("text", "markdown", "json")
 
@@ -44,19 +45,25 @@ FORMATS = ("text", "markdown", "json")
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as `--format json`.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where a decision moved; without traces, where the policies differ.")
+@click.option("--proofs/--no-proofs", default=True, help="Prove where the policies differ, with z3.", show_default=True)
+@click.option(
+    "--proof-time", type=click.FloatRange(min=0.001), default=30.0, show_default=True, metavar="SECONDS", help="For the proof."
+)
 @click.option("--with-text", is_flag=True, help="Add the last user message to the examples.")
 @replay_options
 @mapping_options
 @price_option
 @machine_options
 def command(
-    old: str, new: str, more: tuple[str, ...], traces: tuple[str, ...], format_: str, as_json: bool, exit_code: bool, with_text: bool,
+    old: str, new: str, more: tuple[str, ...], traces: tuple[str, ...], format_: str, as_json: bool, exit_code: bool, proofs: bool, proof_time: float,
+    with_text: bool,
     assume: tuple[str, ...], without: str, by: tuple[str, ...], cluster: str | None, trace_format: str | None, mapping: tuple[str, ...],
     incumbent: str | None, price_file: Path | None, signals_cache: str, threads: int | None, memory: str | None,
 ) -> None:  # fmt: skip
     """Compare the policies OLD and NEW: which requests move, what that costs, and whom it affects.
 
-    Without `--traces` only what is written is compared, which proves nothing about decisions.
+    That they decide alike is proved for every possible request, or shown by a request for each pair of rules that disagree; with
+    `--traces` beside how often that happens, and what it costs.
     """
     _check(more, traces, format_)
     catalog = catalog_of(price_file)
@@ -73,6 +80,12 @@ def command(
     else:
         found = structure(before, after, catalog)
         moved = not found["identical"]
+    if not found["identical"] and proofs:
+        found["proof"] = (
+            with_traffic(proof(before, after, proof_time), found["pairs"]) if "pairs" in found else proof(before, after, proof_time)
+        )
+        proved = found["proof"]["status"] == "identical"
+        moved = moved and not proved
     if as_json or format_ == "json":
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     elif format_ == "markdown":

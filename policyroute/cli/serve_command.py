@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,7 @@ def _run(settings: Any, host: str, port: int, workers: int, streams: int, shutdo
             signal.signal(signal.SIGHUP, lambda *_: _stamp(settings.state))
         click.echo(f"serving   {url}/v1   (policyroute {policyroute.__version__}, {workers} workers)", err=True)
 
+    os.register_at_fork(after_in_child=partial(os.setpgid, 0, 0))  # a Ctrl-C while workers start is the server's alone too
     gc.freeze()
     server.serve()
     if settings.journal is not None:

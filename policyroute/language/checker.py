@@ -47,10 +47,11 @@ Node = TypeVar("Node")
 
 @dataclass(frozen=True)
 class Unit:
-    """A parsed file: its declarations, and the phrases of the word files that it names."""
+    """A parsed file: its declarations, the phrases of the word files that it names, the texts of those that its tests do."""
 
     declarations: Sequence[syntax.Declaration]
     phrases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    recorded: dict[str, str] = field(default_factory=dict)
 
 
 def check(main: Unit, used: Sequence[Unit] = (), values: Mapping[str, int] | None = None) -> tuple[Policy, list[Diagnostic]]:
@@ -95,7 +96,8 @@ class _Checker:
         rules = tuple(self._rules())
         explore = self.once(syntax.Explore, "`explore`", lambda node: node.share.span)
         constructs = self._constructs()
-        claims = Claims(self.scope, self.targets, rules, {construct.title: construct for construct in constructs})
+        titles = {construct.title: construct for construct in constructs}
+        claims = Claims(self.scope, self.targets, rules, titles, self.main.recorded)
         tests = tuple(claims.test(node) for node in self._named(syntax.Test, "test"))
         guarantees = {node: claims.guarantee(node) for node in self._named(syntax.Guarantee, "guarantee")}
         constructs += [covered("guarantee", node) for node in guarantees]

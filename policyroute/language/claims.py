@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -12,30 +12,12 @@ from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.effects import canonical
 from policyroute.language.expressions import ExpressionChecker, Scope
+from policyroute.language.given import GivenChecker
 from policyroute.language.leaves import MILLISECONDS
-from policyroute.language.policy import (
-    ANY_OTHER,
-    NONE,
-    TRUE,
-    BoolType,
-    EnumType,
-    Expect,
-    Given,
-    Guarantee,
-    IntType,
-    KeyType,
-    Rule,
-    Test,
-    TextType,
-    Value,
-)
-from policyroute.language.source import Span
+from policyroute.language.policy import TRUE, Expect, Guarantee, Rule, Test
 from policyroute.language.statements import Construct, Gate, Requirement
 
 REFUSED = "refused"
-_EXAMPLES: dict[type, str] = {
-    IntType: "write `{} 5`", EnumType: "write `{} MEMBER`", KeyType: 'write `{} "..."`', TextType: 'write `{} "..."`',
-}  # fmt: skip
 
 # What a gate can require, with the kinds of value that each is compared with, and what stands in its parentheses.
 METRICS: dict[str, tuple[str, str]] = {
@@ -52,80 +34,14 @@ class Claims:
     targets: Targets
     rules: tuple[Rule, ...]
     constructs: Mapping[str, Construct]  # by title
+    recorded: Mapping[str, str] = field(default_factory=dict)  # texts of the files that tests name, by their paths there
 
     # -- tests -------------------------------------------------------------------------------------------------------
 
     def test(self, node: syntax.Test) -> Test:
-        steps = tuple((self._given(step), self._expect(step)) for step in node.steps)
+        given = GivenChecker(self.scope, self.recorded)
+        steps = tuple((given.given(step), self._expect(step)) for step in node.steps)
         return Test(node.name.value, steps, node.name.span)
-
-    def _given(self, step: syntax.Step) -> Given:
-        values: dict[str, Value] = {}
-        for pair in step.pairs:
-            value = self._value(pair)
-            if pair.name.value in values:
-                self.scope.report("duplicate-item", f"`{pair.name.value}` is given twice", pair.name.span, "give it once")
-            if value is not None:
-                values[pair.name.value] = value
-        repeated = step.repeated.value if step.repeated else 1
-        if repeated < 1 and step.repeated:
-            self.scope.report(
-                "bad-given", "a request is sent at least once", step.repeated.span, "write `repeated 1 times` or more"
-            )
-        return Given(tuple(values.items()), max(repeated, 1), step.span)
-
-    def _value(self, pair: syntax.Pair) -> Value | None:
-        name = pair.name.value
-        signal = self.scope.signals.get(name)
-        if signal is None:
-            self.scope.report(
-                "unknown-name",
-                f"no signal is named `{name}`",
-                pair.name.span,
-                did_you_mean(name, self.scope.signals) or "a test gives values to signals, built in or declared",
-            )
-            return None
-        written = pair.value.value if pair.value else None
-        if written is None and not isinstance(signal.type, BoolType):
-            return self._bad(f"`{name}` needs a value", pair.name.span, _EXAMPLES[type(signal.type)].format(name))
-        span = pair.value.span if pair.value else pair.name.span
-        match signal.type:
-            case IntType(low, high):
-                if isinstance(written, int) and low <= written <= high:
-                    return written
-                return self._bad(f"`{name}` is a number from {low} to {high}", span, f"write `{name} {low}`")
-            case BoolType():
-                if written in (None, "true", "false") and not pair.quoted:
-                    return written != "false"
-                return self._bad(f"`{name}` is true or false", span, f"write `{name}` or `{name} false`")
-            case EnumType() as type_:
-                return self._member(name, type_, written, pair.quoted, span)
-            case _:
-                if isinstance(written, str) and pair.quoted:
-                    return written
-                return self._bad(f"`{name}` is a text", span, f'write `{name} "..."`')
-
-    def _member(self, name: str, type_: EnumType, written: str | int | None, quoted: bool, span: Span) -> Value | None:
-        if name == "requested":
-            if isinstance(written, str) and (written in self.scope.models or quoted):
-                return written if written in self.scope.models else ANY_OTHER
-            return self._bad(
-                f"no model is named `{written}`",
-                span,
-                did_you_mean(str(written), self.scope.models) or "put the id of a model that isn't declared in quotes",
-            )
-        if isinstance(written, str) and (type_.open or written in type_.all):
-            return written
-        members = (*type_.all, NONE) if type_.open else type_.all
-        return self._bad(
-            f"`{name}` has no member `{written}`",
-            span,
-            did_you_mean(str(written), members) or f"its members are {', '.join(f'`{m}`' for m in members)}",
-        )
-
-    def _bad(self, message: str, span: Span, help_: str) -> Value | None:
-        self.scope.report("bad-given", message, span, help_)
-        return None
 
     def _expect(self, step: syntax.Step) -> Expect:
         name = step.rule.value

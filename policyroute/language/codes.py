@@ -1,25 +1,14 @@
 """Every diagnostic code: one row, read by the checker, `policyroute explain`, the docs and the corpus test.
 
 Numbers are stable and grouped: 0xx syntax and files, 1xx names, 2xx types and conditions, 3xx models and targets,
-4xx the shape of a policy, 5xx claims, 6xx replay. A code is never given to another meaning.
+4xx the shape of a policy, 5xx claims, 6xx replay, 7xx what an analysis finds
+(`finding_codes.py`). A code is never given to another meaning.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A code's page: what is found, why it matters, what it looks like (`example`), what to write `instead`."""
-
-    name: str
-    number: str
-    what: str
-    why: str
-    example: str
-    instead: str
-
+from policyroute.language.code import Code
+from policyroute.language.finding_codes import FINDING_CODES
 
 CODES: dict[str, Code] = {
     row.name: row
@@ -339,6 +328,7 @@ CODES: dict[str, Code] = {
             "policyroute simulate traces.parquet      # the policy has `sticky by conversation`",
             "policyroute simulate traces.parquet --without sticky      # the report says so",
         ),
+        *FINDING_CODES,
     )
 }  # fmt: skip
 

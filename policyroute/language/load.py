@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from policyroute.language import syntax
 from policyroute.language.checker import SHAREABLE, Unit, check
 from policyroute.language.diagnostics import Diagnostic, PolicyError, Severity, ordered
+from policyroute.language.given import recorded_paths
 from policyroute.language.parser import parse
 from policyroute.language.policy import Policy
 from policyroute.language.source import Source, Span
@@ -97,6 +98,7 @@ class _Loader:
 
     def load(self, source: Source, path: Path, library: bool = False, tunables: Mapping[str, int] | None = None) -> Checked:
         main = self._unit(source, path, (_identity(path),))
+        main.recorded.update(self._recorded((*self.units, main), path.parent))
         policy, diagnostics = check(main, self.units, tunables)
         uncertain: tuple[str, ...] = ()
         if self.unread or any(found.code in _UNREAD for found in self.diagnostics):
@@ -161,6 +163,16 @@ class _Loader:
         text = self._text(folder / path.value, path)
         lines = (line.strip() for line in (text or "").splitlines())
         return tuple(line for line in lines if line and not line.startswith("#")) if text is not None else ("?",)
+
+    def _recorded(self, units: Sequence[Unit], folder: Path) -> Iterator[tuple[str, str]]:
+        """The files that the tests of the last unit give requests by, which could be read."""
+        nodes = [node for unit in units for node in unit.declarations]
+        declared = frozenset(node.name.value for node in nodes if isinstance(node, syntax.Signal))
+        tests = [node for node in units[-1].declarations if isinstance(node, syntax.Test)]
+        for path in [path for test in tests for path in recorded_paths(test, declared)]:
+            text = self._text(folder / path.value, path)
+            if text is not None:
+                yield path.value, text
 
     def _text(self, path: Path, name: syntax.Name) -> str | None:
         try:

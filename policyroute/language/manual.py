@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from policyroute.language.codes import BY_NUMBER, CODES, Code
+from policyroute.language.code import Code
+from policyroute.language.codes import BY_NUMBER, CODES
 from policyroute.language.policy import BoolType, EnumType, IntType, KeyType, TextType, Type
 from policyroute.language.vocabulary import ABILITIES, OPERATORS, SIGNALS, SignalRow
 
 _GROUPS = {
     "0": "Syntax and files", "1": "Names", "2": "Types and conditions", "3": "Models and targets", "4": "The shape of a policy",
-    "5": "Claims", "6": "Replay",
+    "5": "Claims", "6": "Replay", "7": "What an analysis finds",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Literal as OneOf
 
 from policyroute.language.source import Span
@@ -280,11 +280,20 @@ class Explore:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One request of a test: signal values (texts included), sent `repeated` times."""
+    """One request of a test, sent `repeated` times.
+
+    `values` are those of signals, texts and matches (`prompt has urgent`) included; the others are read from the rest. `request`
+    is the JSON text of a whole body, `history` that of earlier messages; both are empty where they are not given.
+    """
 
     values: tuple[tuple[str, Value], ...]
     repeated: int = 1
     span: Span = field(compare=False, default=Span.NONE)
+    request: str = ""
+    history: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, Value], ...] = ()
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

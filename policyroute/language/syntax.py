@@ -338,11 +338,14 @@ class Guarantee:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """plan enterprise    tokens 90k    prompt "down"    tool_failed"""
+    """plan enterprise    tokens 90k    prompt "down"    tool_failed    prompt not has urgent    header "x-plan" "pro\""""
 
     name: Name
     value: Leaf[str | int] | None
     quoted: bool = False
+    words: Name | None = None
+    negated: bool = False
+    key: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,16 @@ class TreeBuilder(Leaves):
         name, value = children
         return syntax.Pair(self.word(name), self.value(value) if value else None, bool(value) and value.type == "STRING")
 
+    def pair_has(self, children: Sequence[Token], negated: bool = False) -> syntax.Pair:
+        return syntax.Pair(self.word(children[0]), None, words=self.word(children[1]), negated=negated)
+
+    def pair_not_has(self, children: Sequence[Token]) -> syntax.Pair:
+        return self.pair_has(children, negated=True)
+
+    def pair_named(self, children: Sequence[Token]) -> syntax.Pair:
+        name, key, value = children
+        return syntax.Pair(self.word(name), self.value(value), value.type == "STRING", key=self.text(key))
+
     def gate(self, children: Sequence[Any]) -> syntax.Gate:
         name, trace, baseline, *requirements = children
         return syntax.Gate(self.word(name), self.text(trace), self.word(baseline), tuple(requirements))

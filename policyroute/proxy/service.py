@@ -14,6 +14,7 @@ from policyroute.language.diagnostics import Diagnostic, PolicyError, Severity
 from policyroute.language.load import check_file
 from policyroute.language.parser import parse
 from policyroute.language.policy import Chain, Policy, Rule
+from policyroute.language.reach import above
 from policyroute.language.source import Source
 from policyroute.prices.catalog import Catalog, complete, load_catalog
 from policyroute.prices.litellm import PriceFileError
@@ -54,14 +55,8 @@ class Deciding:
         return routes[max(decision.arm, 0)].tier if routes else ""
 
     def above(self, chain: Chain, values: Values) -> Chain:
-        """Models of the tiers above the highest ranked tier that holds a model of `chain`, as far as limits allow them."""
-        order = self.policy.order
-        held = [place for place, tier in enumerate(order) if any(model in self.policy.tiers[tier] for model in chain)]
-        if not held:
-            return ()
-        first = next((place for place, tier in enumerate(order) if self.policy.tiers[tier][:1] == chain[:1]), min(held))
-        named = dict.fromkeys(model for tier in order[first + 1 :] for model in self.policy.tiers[tier])
-        return tuple(model for model in named if model not in chain and self.allows(model, values))
+        """Models of the tiers above the chain's, as far as limits allow them."""
+        return tuple(model for model in above(self.policy, chain) if self.allows(model, values))
 
     @cached_property
     def _rules(self) -> dict[str, Rule]:

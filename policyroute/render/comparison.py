@@ -15,12 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from policyroute.render.proofs import asides, headline, lines
 from policyroute.render.sentences import bar, share, usd
 
 Json = dict[str, Any]
 MOST_CHANGES, MOST_TIERS, MOST_PAIRS, MOST_MEMBERS = 8, 5, 4, 2
-NO_PROOF = "This compares what is written; it is no proof of what is decided. `--traces TRACE...` says what moves on your requests."
-ONLY_THESE = "What holds on these requests is no proof for others."
+NO_TRACE = "`--traces TRACE...` says how many of your requests move, and what that costs."
+ONLY_THESE = "Figures hold for these requests; the proof holds for all."
 ARROWS = {"up": "↑", "down": "↓", None: ""}
 SIDES = {"both": "under both policies", "old": "under the old policy only", "new": "under the new policy only"}
 
@@ -34,10 +35,12 @@ def comparison(found: Json, console: Console) -> None:
     if found["trace"] is None:
         console.print(Text.assemble((f"{old} -> {new}", "bold")))
         _changes(found, console, len(found["changes"]))
-        console.print(f"\n[yellow]{NO_PROOF}[/]", soft_wrap=True)
+        _proof(found, console)
+        console.print(f"\n[yellow]{NO_TRACE}[/]", soft_wrap=True)
         return
     _headline(found, console)
     _changes(found, console, MOST_CHANGES)
+    _proof(found, console)
     _tiers(found, console)
     _pairs(found, console)
     _who(found, console)
@@ -147,6 +150,18 @@ def _changes(found: Json, console: Console, most: int) -> None:
     for line in found["changes"][:most]:
         console.print(f"  {escape(_change(line))}", soft_wrap=True)
     _more(len(found["changes"]) - most, "changes, in --json", console)
+
+
+def _proof(found: Json, console: Console) -> None:
+    proof = found.get("proof")
+    if proof is None:
+        return
+    colour = "green" if proof["status"] == "identical" else "yellow" if proof["status"] != "differs" else "default"
+    console.print(f"\n[bold {colour}]{escape(headline(proof))}[/]", soft_wrap=True)
+    for moved, shown in lines(proof):
+        console.print(f"  {escape(moved)}\n    [dim]{escape(shown)}[/]", soft_wrap=True)
+    for text in asides(proof):
+        console.print(f"  [dim]{escape(text)}[/]", soft_wrap=True)
 
 
 def _moves(found: Json) -> list[Json]:
@@ -272,8 +287,9 @@ def _markdown(found: Json) -> Iterator[str]:
         yield from _markdown_headline(found)
         yield from _markdown_table("tier before", "tier after", _moves(found), "from", "to")
     yield from _folded(f"{len(found['changes'])} changes as written", [f"- {_plain(_change(line))}" for line in found["changes"]])
+    yield from _markdown_proof(found)
     if found["trace"] is None:
-        yield NO_PROOF
+        yield NO_TRACE
         return
     for pair in found["pairs"][:MOST_PAIRS]:
         title = f"{_rules(pair)}: {pair['all_rows']:,} requests, {_difference(pair['priced'])}"
@@ -281,6 +297,17 @@ def _markdown(found: Json) -> Iterator[str]:
     yield from _folded("Who", list(_markdown_who(found)))
     yield from _folded("Assumed", [f"- {_plain(text)}" for text in (*found["assumptions"], *found["fallbacks"])])
     yield f"<sub>{ONLY_THESE} {found['engine']} · {found['prices']} · trace {found['digests']['trace'][:12]}</sub>"
+
+
+def _markdown_proof(found: Json) -> Iterator[str]:
+    proof = found.get("proof")
+    if proof is None:
+        return
+    yield f"**{_plain(headline(proof))}**"
+    yield ""
+    yield from (f"- {_code(moved)}<br>{_code(shown)}" for moved, shown in lines(proof))
+    yield from (f"- {_plain(text)}" for text in asides(proof))
+    yield ""
 
 
 def _markdown_headline(found: Json) -> Iterator[str]:

@@ -12,6 +12,8 @@ import click
 
 from policyroute.language.diagnostics import Diagnostic, Severity
 from policyroute.language.source import Source, Span
+from policyroute.render import junit as reporter
+from policyroute.render.sarif import fingerprint, sarif
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 WIDEST_LINE = 160
@@ -40,8 +42,11 @@ def _full(diagnostic: Diagnostic, sources: Sequence[Source]) -> str:
         f"{gutter} {bar} {' ' * (column - shift - 1)}{click.style(carets, fg=_COLOURS[diagnostic.severity])}",
     ]
     notes = [f"note: {label.text}: {_at(label.span, sources)}" for label in diagnostic.labels]
+    notes += [f"note: {note}" for note in diagnostic.notes]
     notes += [f"help: {diagnostic.help}"] if diagnostic.help else []
+    notes += ["witness: a request that shows it, as a test that passes now"] if diagnostic.witness else []
     lines += [f"{gutter} {click.style('=', fg='blue')} {note}" for note in notes]
+    lines += [f"{gutter}   {click.style(line, dim=True)}" for line in diagnostic.witness.splitlines()]
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +69,7 @@ def _at(span: Span, sources: Sequence[Source]) -> str:
 
 
 def as_json(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:
-    """A JSON array with one object each: code, name, message, severity, file, start, end, help."""
+    """A JSON array with one object each: code, name, message, severity, file, start, end, help, notes, witness."""
     return (
         json.dumps([_item(diagnostic, sources[diagnostic.span.file]) for diagnostic in found], ensure_ascii=False, indent=2) + "\n"
     )
@@ -75,7 +80,7 @@ def _item(diagnostic: Diagnostic, source: Source) -> dict[str, object]:
     return {
         "code": diagnostic.number, "name": diagnostic.code, "message": diagnostic.message, "severity": str(diagnostic.severity),
         "filename": source.name, "location": {"row": row, "column": column}, "end_location": {"row": end_row, "column": end_column},
-        "help": diagnostic.help,
+        "help": diagnostic.help, "notes": list(diagnostic.notes), "witness": diagnostic.witness,
     }  # fmt: skip
 
 
@@ -88,8 +93,14 @@ def _annotation(diagnostic: Diagnostic, source: Source) -> str:
     (row, column), (end_row, end_column) = source.position(diagnostic.span.start), source.position(diagnostic.span.end)
     level = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}[diagnostic.severity]
     body = f"{diagnostic.message} ({diagnostic.help})" if diagnostic.help else diagnostic.message
-    place = f"file={_property(source.name)},line={row},col={column},endLine={end_row},endColumn={end_column}"
-    return f"::{level} title=policyroute ({diagnostic.number} {diagnostic.code}),{place}::{_escaped(body)}\n"
+    said = "\n".join((body, *diagnostic.notes, *filter(None, [diagnostic.witness.rstrip()])))
+    more = f",col={column},endLine={end_row},endColumn={end_column}"
+    return annotation(level, f"policyroute ({diagnostic.number} {diagnostic.code})", source.name, row, said, more)
+
+
+def annotation(level: str, title: str, file: str, line: int, text: str, more: str = "") -> str:
+    """One workflow command of GitHub; `more` are further properties, already escaped."""
+    return f"::{level} title={_property(title)},file={_property(file)},line={line}{more}::{_escaped(text)}\n"
 
 
 def _escaped(text: str) -> str:
@@ -100,9 +111,63 @@ def _property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def gitlab(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:
+    """GitLab's code quality report."""
+    severities = {Severity.ERROR: "critical", Severity.WARNING: "major", Severity.INFO: "info"}
+    rows = [
+        {
+            "description": diagnostic.message + (f" ({diagnostic.help})" if diagnostic.help else ""),
+            "check_name": f"{diagnostic.number} {diagnostic.code}",
+            "fingerprint": fingerprint(diagnostic, sources),
+            "severity": severities[diagnostic.severity],
+            "location": {
+                "path": sources[diagnostic.span.file].name,
+                "lines": {"begin": sources[diagnostic.span.file].position(diagnostic.span.start)[0]},
+            },
+        }
+        for diagnostic in found
+    ]
+    return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
+
+
+def junit(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:
+    """JUnit's XML: each finding a failed case of its file's suite; a file without any is one case that passed."""
+    cases = [_case(diagnostic, sources[diagnostic.span.file], sources) for diagnostic in found]
+    touched = {case.suite for case in cases}
+    cases += [reporter.Case(source.name, "nothing found", "passed") for source in sources if source.name not in touched]
+    return reporter.xml("policyroute check", cases)
+
+
+def _case(diagnostic: Diagnostic, source: Source, sources: Sequence[Source]) -> reporter.Case:
+    line, _ = source.position(diagnostic.span.start)
+    name = f"{diagnostic.number} {diagnostic.code} at line {line}: {diagnostic.message}"
+    return reporter.Case(
+        source.name, name, "failed", diagnostic.message, click.unstyle(_full(diagnostic, sources)), source.name, line
+    )
+
+
+def markdown(found: Sequence[Diagnostic], sources: Sequence[Source]) -> str:
+    """For a comment on a pull request: one line per finding, the whole of it folded."""
+    counts = {severity: sum(diagnostic.severity is severity for diagnostic in found) for severity in Severity}
+    told = ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts.items() if count)
+    lines = [f"### policyroute check: {told or 'nothing found'}", ""]
+    for diagnostic in found:
+        message = diagnostic.message.replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
+        lines += [
+            f"<details><summary>{diagnostic.number} {diagnostic.code} at {_at(diagnostic.span, sources)}: {message}</summary>",
+            "",
+        ]
+        lines += ["```text", click.unstyle(_full(diagnostic, sources)).rstrip().replace("```", "'''"), "```", "", "</details>", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 FORMATS: dict[str, Callable[[Sequence[Diagnostic], Sequence[Source]], str]] = {
     "full": full,
     "concise": concise,
     "json": as_json,
     "github": github,
+    "gitlab": gitlab,
+    "junit": junit,
+    "sarif": sarif,
+    "markdown": markdown,
 }

@@ -222,7 +222,7 @@ def assumptions(simulation: Simulation) -> list[str]:
         without = [construct.title for construct in policy.constructs if construct.kind in DECISIVE] if policy else []
         if without:
             found.append(f"the {what} is replayed without {', '.join(without)}")
-    unread = [construct.title for construct in simulation.policy.constructs if construct.kind in ("on stream failure", "guarantee")]
+    unread = [construct.title for construct in simulation.policy.constructs if construct.kind == "on stream failure"]
     if unread:
         found.append(f"not evaluated: {', '.join(unread)}")
     refused = sum(figures(n)["rows"] for key, n in simulation.numbers.flows.items() if CLASSES[key[0]] == REFUSED)

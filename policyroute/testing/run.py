@@ -1,4 +1,7 @@
-"""Runs `test` blocks: each is decided by the reference, the live function and SQL, and all three have to agree.
+"""Runs `test` blocks: each is decided by the reference, the live function and SQL, and all of them have to agree.
+
+The live function runs twice: on the values, and as a server runs it, on the request, with bounds and with extraction when first
+read. SQL decides all the requests of a policy's tests in one query.
 
 A test that needs what this version doesn't compute (a quota's effect, a classifier's answer that isn't given) is not run,
 and says what it would need. It never counts as passed.
@@ -6,8 +9,10 @@ and says what it would need. It never counts as passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -15,38 +20,76 @@ import duckdb
 from policyroute.backends.live import Live, compile_policy
 from policyroute.backends.sql import ARM, CHAIN, RULE, Query, literal, quoted
 from policyroute.language.decision import Decision
-from policyroute.language.policy import Expect, Given, Policy, Test, TextType, Value
-from policyroute.language.reference import decide, evaluate, why_not
-from policyroute.signals.text import Scanner
+from policyroute.language.limits import read_signals
+from policyroute.language.policy import Expect, Given, Policy, Test, Value
+from policyroute.language.reference import decide
+from policyroute.signals.given import Requests
+from policyroute.testing.failures import explained
 
 STATEFUL = ("sticky", "quota", "budget")
+NUMBER = '"$request"'  # no signal can be named with a `$`
 Status = Literal["passed", "failed", "not run"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a test showed. `details` explains a failure, or says what a test that was not run needs."""
+    """What a test showed. `details` explains a failure, or says what a test that was not run needs.
+
+    `decisions` are those of its requests in order; empty where it was not run.
+    """
 
     test: Test
     status: Status
     details: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a test that runs: what it gives, what is expected, all signals' values, and the reference's decision."""
+
+    test: Test
+    given: Given
+    expect: Expect
+    values: Mapping[str, Value]
+    decision: Decision
 
 
 class Suite:
-    """The tests of one policy, whose models are complete."""
+    """The tests of one policy, whose models are complete.
 
-    def __init__(self, policy: Policy) -> None:
+    `folder` is the policy's; the files that tests name were read from there when the policy was checked.
+    """
+
+    def __init__(self, policy: Policy, folder: Path = Path()) -> None:
         self.policy = policy
-        self.live = compile_policy(policy)
-        self.query = Query(policy)
-        self.scanner = Scanner(tuple(policy.texts.values()))
+        self.folder = folder
+        self._make = Requests(policy)
+        self._known: dict[Test, tuple[Request, ...]] = {}
 
-    def run(self) -> Iterator[Outcome]:
-        """Each test's outcome, in the order of the file."""
-        with duckdb.connect() as connection:
-            for test in self.policy.tests:
-                needs = self._needs(test)
-                yield Outcome(test, "not run", (needs,)) if needs else self._outcome(test, connection)
+    def values(self, given: Given) -> dict[str, Value]:
+        """All signal values of a test's request: what is given, what is extracted from it, defaults for the rest."""
+        return dict(self._make.values(given))
+
+    def run(self, chosen: Sequence[Test] | None = None) -> Iterator[Outcome]:
+        """The outcome of each of the tests, or of those that are `chosen`, in the order of the file."""
+        tests = self.policy.tests if chosen is None else tuple(chosen)
+        needs = {test: self._needs(test) for test in tests}
+        requests = {test: () if needs[test] else self._requests(test) for test in tests}
+        every = [request for found in requests.values() for request in found]
+        told = iter([self._elsewhere(request, sql) for request, sql in zip(every, self._in_sql(every), strict=True)])
+        for test in tests:
+            if needs[test]:
+                yield Outcome(test, "not run", (needs[test],))
+            else:
+                yield self._outcome(test, [(request, next(told)) for request in requests[test]])
+
+    def requests(self, chosen: Sequence[Test] | None = None) -> list[Request]:
+        """The requests of the tests that run, for coverage."""
+        tests = self.policy.tests if chosen is None else tuple(chosen)
+        return [request for test in tests if not self._needs(test) for request in self._requests(test)]
+
+    # -- what can run ------------------------------------------------------------------------------------------------
 
     def _needs(self, test: Test) -> str:
         """What the test needs that isn't computed yet, or the empty string."""
@@ -65,75 +108,117 @@ class Suite:
 
     def _asked(self, given: Given) -> str:
         """The classifier that this request would ask, if any."""
-        values = _Recording(self.values(given))
+        if not self._classifiers:
+            return ""
+        values = _Recording(self._make.values(given))
         decide(self.policy, values)
-        names = [name for name in values.read if self.policy.signals[name].kind == "classifier"]
-        return next((name for name in names if name not in dict(given.values)), "")
+        return next((name for name in values.read if name in self._classifiers and name not in dict(given.values)), "")
 
-    def values(self, given: Given) -> dict[str, Value]:
-        """All signal values of a test's request: what is given, scans of the given texts, defaults for the rest."""
-        values: dict[str, Value] = {name: signal.default for name, signal in self.policy.signals.items()} | dict(given.values)
-        stated = dict(given.values)
-        if "prompt" not in stated:  # all messages hold the system message and the last one
-            values["prompt"] = "\n".join(str(stated[name]) for name in ("system", "last") if name in stated)
-        masks = {
-            name: self.scanner.mask(str(values[name])) for name, s in self.policy.signals.items() if isinstance(s.type, TextType)
-        }
-        bits = {name: bit for bit, name in enumerate(self.policy.texts)}
-        for signal in self.policy.signals.values():
-            if signal.kind == "match":
-                values[signal.name] = bool(masks[signal.text] >> bits[signal.words] & 1)
-        return values
+    @cached_property
+    def _classifiers(self) -> frozenset[str]:
+        return frozenset(name for name, signal in self.policy.signals.items() if signal.kind == "classifier")
 
-    def _outcome(self, test: Test, connection: duckdb.DuckDBPyConnection) -> Outcome:
+    # -- deciding ----------------------------------------------------------------------------------------------------
+
+    def _requests(self, test: Test) -> tuple[Request, ...]:
+        """A step each: without state, a request that is repeated is decided as the first time."""
+        if test not in self._known:
+            self._known[test] = tuple(self._request(test, given, expect) for given, expect in test.steps)
+        return self._known[test]
+
+    def _request(self, test: Test, given: Given, expect: Expect) -> Request:
+        values = self._make.values(given)
+        return Request(test, given, expect, values, decide(self.policy, values))
+
+    def _outcome(self, test: Test, requests: Sequence[tuple[Request, list[str]]]) -> Outcome:
         details: list[str] = []
-        for number, (given, expect) in enumerate(test.steps, 1):
-            values = self.values(given)
-            wanted = decide(self.policy, values)
+        for number, (request, disagreements) in enumerate(requests, 1):
             where = f"step {number}: " if len(test.steps) > 1 else ""
-            details += [f"{where}{line}" for line in self._disagreements(wanted, values, connection)]
-            if not _met(expect, wanted):
+            details += [f"{where}{line}" for line in disagreements]
+            if not met(request.expect, request.decision):
                 details += [
-                    f"{where}expected {_expected(expect)}",
-                    f"{where}got      {shown(wanted)}",
-                    *explained(self.policy, values, expect),
+                    f"{where}expected {expected(request.expect)}",
+                    f"{where}got      {shown(request.decision)}",
+                    *explained(self.policy, request.values, request.expect, request.decision),
                 ]
-        return Outcome(test, "failed" if details else "passed", tuple(details))
+        return Outcome(test, "failed" if details else "passed", tuple(details), tuple(request.decision for request, _ in requests))
 
-    def _disagreements(self, wanted: Decision, values: Mapping[str, Value], connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-        if (live := _live(self.live, values)) != wanted:
-            yield f"the live function decides otherwise, which is a fault of policyroute: {shown(live)}"
-        columns = ", ".join(f"{literal(value)} AS {quoted(name)}" for name, value in values.items())
-        query = self.query.over(f"(SELECT {columns})")
-        ((rule, arm, chain),) = connection.sql(f"SELECT {RULE}, {ARM}, {CHAIN} FROM ({query})").fetchall()
-        found = (self.policy.rules[rule].name, arm, tuple(chain.split(",")) if chain else ())
-        if found != (wanted.rule, wanted.arm, wanted.chain):
-            yield f"SQL decides otherwise, which is a fault of policyroute: {found[0]} -> {', '.join(found[2])}"
+    def _elsewhere(self, request: Request, sql: tuple[int, int, str]) -> list[str]:
+        """What other readings decide, where it is something else."""
+        wanted = request.decision
+        plain, bounded = self._live
+        readings = {
+            "the live function": plain.decide(plain.given({name: request.values[name] for name in self._read})),
+            "the live function, reading lazily with bounds,": bounded.decide(self._make(request.given)),
+        }
+        found = [f"{name} decides otherwise, {_FAULT}: {shown(one)}" for name, one in readings.items() if one != wanted]
+        rule, arm, chain = sql
+        name, models = self.policy.rules[rule].name, tuple(chain.split(",")) if chain else ()
+        if (name, arm, models) != (wanted.rule, wanted.arm, wanted.chain):
+            found.append(f"SQL decides otherwise, {_FAULT}: {name} -> {', '.join(models) or 'refused'}")
+        return found
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
+        return read_signals(self.policy)
+
+    @cached_property
+    def _live(self) -> tuple[Live, Live]:
+        return compile_policy(self.policy), compile_policy(self.policy, bounds=True)
+
+    def _in_sql(self, requests: Sequence[Request]) -> list[tuple[int, int, str]]:
+        """Rule number, arm and chain of each request, as SQL decides them."""
+        if not requests:
+            return []
+        names = self._read
+        rows = [
+            f"({', '.join([str(number), *(_constant(request.values[name]) for name in names)])})"
+            for number, request in enumerate(requests)
+        ]
+        relation = f"(VALUES {', '.join(rows)}) AS given({', '.join([NUMBER, *map(quoted, names)])})"
+        query = Query(self.policy).over(f"(SELECT * FROM {relation})")
+        with duckdb.connect() as connection:
+            return connection.sql(f"SELECT {RULE}, {ARM}, {CHAIN} FROM ({query}) ORDER BY {NUMBER}").fetchall()
 
 
-class _Recording(dict[str, Value]):
+_FAULT = "which is a fault of policyroute"
+
+
+def _constant(value: Value) -> str:
+    """A value as SQL. What a recorded request holds may have characters that no policy can: NUL, and half of a pair."""
+    if not isinstance(value, str):
+        return literal(value)
+    pieces = value.encode("utf-8", "replace").decode().split("\0")
+    return " || chr(0) || ".join(literal(piece) for piece in pieces)
+
+
+class _Recording(Mapping[str, Value]):
     """Values that remember which of them were read."""
 
     def __init__(self, values: Mapping[str, Value]) -> None:
-        super().__init__(values)
+        self._values = values
         self.read: dict[str, None] = {}
 
     def __getitem__(self, name: str) -> Value:
         self.read[name] = None
-        return super().__getitem__(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
-def _live(live: Live, values: Mapping[str, Value]) -> Decision:
-    return live.decide(live.given(values))
-
-
-def _met(expect: Expect, decision: Decision) -> bool:
+def met(expect: Expect, decision: Decision) -> bool:
+    """Whether a decision is what was expected."""
     if expect.rule != decision.rule or (expect.refused and not decision.refused):
         return False
     return expect.chain is None or expect.chain == decision.chain
 
 
-def _expected(expect: Expect) -> str:
+def expected(expect: Expect) -> str:
+    """What is expected, as it was written; tiers as their models."""
     if expect.refused:
         return f"{expect.rule} -> refused"
     return expect.rule if expect.chain is None else f"{expect.rule} -> {', '.join(expect.chain)}"
@@ -144,17 +229,3 @@ def shown(decision: Decision) -> str:
     return (
         f"{decision.rule} -> {', '.join(decision.chain)}" if decision.chain else f'{decision.rule} -> refused "{decision.refused}"'
     )
-
-
-def explained(policy: Policy, values: Mapping[str, Value], expect: Expect) -> Iterator[str]:
-    """Which rules were tried, and what removed a model that was expected."""
-    for rule in policy.rules:
-        taken = bool(evaluate(rule.condition, values))
-        yield f"  {'takes' if taken and not rule.shadow else 'tried'} {rule.name}{' (shadow)' if rule.shadow else ''}"
-        if taken and not rule.shadow:
-            named = dict.fromkeys(model for route in rule.routes for model in route.chain if model in policy.models)
-            gone = {
-                model: why_not(policy, policy.models[model], values) for model in dict.fromkeys((*named, *(expect.chain or ())))
-            }
-            yield from (f"  {model} drops out: {why}" for model, why in gone.items() if why)
-            return

@@ -1,0 +1,125 @@
+"""The corpus of findings: what an analysis says of small policies, as data in `corpus/analysis/*.route` (see test_corpus.py).
+
+A chunk with a line `# overlaps`, `# declarations` or `# owners` asks for these too. Each witness is a test that the policy passes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from policyroute.analysis.analyse import Analysis, Asked, analyse
+from policyroute.language import check_text
+from policyroute.language.codes import CODES
+from policyroute.language.diagnostics import Severity
+from policyroute.language.load import Checked
+from policyroute.prices.catalog import complete, load_catalog
+from policyroute.testing.run import Suite
+from tests.test_corpus import CORPUS, Chunk, Wanted, _wants, check, chunks, written
+from tests.test_reference_docs import LACKS
+from tests.test_reference_docs import checked as framed
+
+CHUNKS = [chunk for path in sorted((CORPUS / "analysis").glob("*.route")) for chunk in chunks(path)]
+ELSEWHERE = {"not-proven", "untested-rule"}
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Found:
+    checked: Checked
+    analysis: Analysis
+
+
+def analysed(checked: Checked, folder: Path, *marks: str) -> Found:
+    """The analysis, with what marks ask for: `overlaps`, `declarations` of the file, `owners`."""
+    assert not checked.failed, [found.message for found in checked.diagnostics]
+    catalog = load_catalog()
+    policy, _ = complete(checked.policy, catalog)
+    asked = Asked(
+        pairs="overlaps" in marks,
+        owners="owners" in marks,
+        source=checked.sources[0] if "declarations" in marks else None,
+        folder=folder,
+    )
+    return Found(checked, analyse(policy, catalog.for_policy(policy), asked, NOW))
+
+
+def marks(text: str) -> list[str]:
+    return re.findall(r"^# (overlaps|declarations|owners)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS, ids=lambda chunk: chunk.place)
+def test_chunk(chunk: Chunk, tmp_path: Path) -> None:
+    """Exactly the wanted findings, at their places; and each witness passes as a test of the policy."""
+    pytest.importorskip("z3")
+    found = analysed(check(chunk), tmp_path, *marks(chunk.files["policy.route"]))
+    left: list[Wanted] = list(chunk.wanted)
+    surplus: list[str] = []
+    for finding in found.analysis.findings:
+        mark = next((wanted for wanted in left if _wants(found.checked, wanted, finding.diagnostic)), None)
+        if mark is None:
+            surplus.append(written(found.checked, finding.diagnostic))
+        else:
+            left.remove(mark)
+    assert not surplus and not left, "\n".join(["", *(f"not wanted: {one}" for one in surplus), *(f"not found: {m}" for m in left)])
+    _witnesses(chunk.files["policy.route"], found.analysis)
+
+
+def _witnesses(text: str, analysis: Analysis) -> None:
+    blocks = [finding.diagnostic.witness for finding in analysis.findings if finding.diagnostic.witness]
+    assert len(blocks) == sum(bool(finding.values) for finding in analysis.findings)
+    if not blocks:
+        return
+    catalog = load_catalog()
+    checked = check_text("\n".join([text, *blocks]))
+    assert not checked.failed, (blocks, checked.diagnostics)
+    outcomes = list(Suite(complete(checked.policy, catalog)[0], Path()).run())
+    assert [outcome.status for outcome in outcomes] == ["passed"] * len(blocks), outcomes
+
+
+def test_every_finding_has_a_chunk() -> None:
+    """Each code of an analysis is wanted by a chunk, but for those that tests of their own show."""
+    wanted = {wanted.code for chunk in CHUNKS for wanted in chunk.wanted}
+    assert wanted == {code for code, row in CODES.items() if row.number.startswith("PR7")} - ELSEWHERE
+
+
+@pytest.mark.parametrize("code", sorted({code for code, row in CODES.items() if row.number.startswith("PR7")} - ELSEWHERE))
+def test_examples_show_their_code(code: str, tmp_path: Path) -> None:
+    """The example of a code is found to be so, and what stands instead is not."""
+    pytest.importorskip("z3")
+    row = CODES[code]
+    example, instead = (
+        check_text(text) if text.startswith("edition") else framed(text, LACKS.get(code, "")) for text in (row.example, row.instead)
+    )
+    asked = {"overlap": "overlaps", "owner-missing": "owners"}.get(code, "declarations")
+    counts = [
+        sum(finding.diagnostic.code == code for finding in analysed(checked, tmp_path, asked).analysis.findings)
+        for checked in (example, instead)
+    ]
+    assert counts[0] > counts[1], "the frame of a fragment may show the code too, but then in both"
+
+
+def test_a_question_without_time_is_not_proven(tmp_path: Path) -> None:
+    """Where no time is left, each question is a finding, and none a proof."""
+    pytest.importorskip("z3")
+    policy = framed("rule hard { when code then opus }\nguarantee g : never opus when plan is free").policy
+    found = analyse(policy, {}, Asked(seconds=0.0, folder=tmp_path), NOW)
+    assert {finding.diagnostic.code for finding in found.findings} == {"not-proven"} and not found.proved
+    assert all(finding.diagnostic.severity is Severity.ERROR for finding in found.findings)
+
+
+def test_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run asks nothing; what is kept is only what was decided, and a file that is no JSON is none."""
+    pytest.importorskip("z3")
+    policy = framed("rule tiny { when tokens < 100 then strong }\nguarantee g : never opus").policy
+    first = analyse(policy, {}, Asked(folder=tmp_path), NOW)
+    assert len(list(tmp_path.glob("*.json"))) == 1 and first.proved == ("g",)
+    monkeypatch.setattr("policyroute.analysis.remote.Remote._running", None)  # calling it would fail
+    assert analyse(policy, {}, Asked(folder=tmp_path), NOW).findings == first.findings
+    monkeypatch.undo()
+    next(tmp_path.glob("*.json")).write_text("{")
+    assert analyse(policy, {}, Asked(folder=tmp_path), NOW).findings == first.findings
