@@ -95,7 +95,7 @@ def changed(policy: Policy, data: Draw) -> Policy:
     return replace(policy, rules=tuple(rules))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(policy=policies, data=st.data())
 def test_a_comparison_is_true(policy: Policy, data: Draw) -> None:
     """Each difference is one by the reference; where none is left, no request is sent two ways."""

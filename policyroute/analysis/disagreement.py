@@ -48,7 +48,8 @@ class Comparison:
 def compare(old: Policy, new: Policy, *, named: bool = False, most: int = 200, within: int = 5_000) -> Comparison:
     """Compare two policies over every possible request, for at most `most` pairs of rules; `within` is each question's milliseconds.
 
-    With `named`, requests that are sent the same way by a rule of another name count as different.
+    With `named`, requests that are sent the same way by a rule of another name count as different, and a refusal's words don't: what a
+    test can tell apart.
     """
     both = merged(old, new)
     found: list[Difference] = []
@@ -112,7 +113,11 @@ class _Search:
 
     def _differs(self, here: int, there: int) -> Expression:
         first, second = self.both.policy.rules[here], self.both.policy.rules[there]
-        return TRUE if self.named and first.name != second.name else different(self.both.old, first, self.both.new, second)
+        return (
+            TRUE
+            if self.named and first.name != second.name
+            else different(self.both.old, first, self.both.new, second, not self.named)
+        )
 
     def _alike(self, takers: Mapping[int, Any]) -> list[tuple[int, list[Any]]]:
         """Rules that send requests the same way, as one of them and all their variables. A split is like nothing but itself."""
@@ -149,8 +154,8 @@ class _Search:
         return None
 
     def _differ(self, one: Decision, other: Decision) -> bool:
-        if self.named and one.rule != other.rule:
-            return True
+        if self.named:
+            return (one.rule, one.chain) != (other.rule, other.chain)
         return (one.chain, one.refused, one.explored) != (other.chain, other.refused, other.explored) or not self._same_calls(one)
 
     def _same_calls(self, one: Decision) -> bool:

@@ -48,13 +48,21 @@ def _able(side: Side, model: str) -> Expression:
     return side.seen(opposite(blocked(side.policy, model)))
 
 
-def different(one: Side, first: Rule, other: Side, second: Rule) -> Expression:
-    """The requests that the two rules would send different ways, were they to take them."""
+def different(one: Side, first: Rule, other: Side, second: Rule, words: bool = True) -> Expression:
+    """The requests that the two rules would send different ways, were they to take them. Without `words`, refused is refused."""
     if isinstance(first.target, Refuse) or isinstance(second.target, Refuse):
-        return FALSE if first.target == second.target else TRUE
+        return (FALSE if first.target == second.target else TRUE) if words else _answered(one, first, other, second)
     explored = _explored(one, first, other)
     arms = _arms(one, first, other, second)
     return either(explored, *(chains(one, a, other, b) for a, b in arms))
+
+
+def _answered(one: Side, first: Rule, other: Side, second: Rule) -> Expression:
+    """The requests that the one of two rules that doesn't refuse has a model for; none where both refuse."""
+    side, rule = (other, second) if isinstance(first.target, Refuse) else (one, first)
+    return either(
+        *(both(case, side.able(model)) for route in rule.routes for case, models in side.cases(route.chain) for model in models)
+    )
 
 
 def _arms(one: Side, first: Rule, other: Side, second: Rule) -> list[tuple[Chain, Chain]]:

@@ -40,12 +40,12 @@ def _reset(values: dict[str, Value], plain: Mapping[str, Value], names: Sequence
 def _one_number(policy: Policy, values: dict[str, Value], holds: Holds) -> None:
     """Where one large number does what several together do, only that one: `tokens 200k`, and `max_output` as it is by default."""
     types = {name: policy.signals[name].type for name in values}
-    numbers = {name: type_.high for name, type_ in types.items() if isinstance(type_, IntType)}
+    numbers = {name: type_ for name, type_ in types.items() if isinstance(type_, IntType)}
     defaults = {name: policy.signals[name].default for name in numbers}
     moved = {name: int(values[name]) - int(defaults[name]) for name in numbers}
     for name in numbers:
         together = int(defaults[name]) + sum(moved.values())  # of a sum, what all its numbers are above their defaults
-        for number in (min(together, numbers[name]), numbers[name]):
+        for number in (max(numbers[name].low, min(together, numbers[name].high)), numbers[name].high):
             tried = {**values, **defaults, name: number}
             if moved[name] and holds(tried):
                 values.update(tried)

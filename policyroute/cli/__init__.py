@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "Read policies and say what is wrong with them",
     "fmt": "Format policies",
     "test": "Run the tests that policies hold",
+    "mutate": "Change a policy in small ways and see whether its tests notice",
     "simulate": "Replay a trace under a policy: what it would have cost",
     "serve": "Serve a policy: a gateway that speaks the OpenAI and the Anthropic API",
     "keys": "Make, list and remove API keys of the gateway",
