@@ -16,3 +16,5 @@ settings.register_profile("default", deadline=None, derandomize=_SAME, suppress_
 settings.register_profile("long", deadline=None, suppress_health_check=_QUIET, max_examples=5_000)
 settings.register_profile("quick", deadline=timedelta(seconds=5), suppress_health_check=_QUIET, max_examples=10)
 settings.load_profile("default")
+
+collect_ignore_glob = ["*.route"]  # pieces of policies, for other tests: the plugin of ours would collect them

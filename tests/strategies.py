@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from policyroute.language import Policy, check_text
-from policyroute.language.limits import blocked
-from policyroute.language.policy import ANY_OTHER, Apply, BoolType, EnumType, Expression, IntType, Literal, Signal, Value
+from policyroute.testing.strategies import constants
+from policyroute.testing.strategies import requests as values
 
 DECLARED = """edition 1
 policy generated
@@ -24,6 +24,8 @@ tunable short : int 50..2k = 500
 let long = tokens > 3k
 let busy = steps >= 2 and tool in (grep, read_file)
 """
+
+__all__ = ["checked", "conditions", "constants", "policies", "policy_texts", "values"]
 
 INTS = ("tokens", "last_tokens", "max_output", "turns", "steps", "tools", "hour", "seats")
 BOOLS = ("tool_failed", "images", "json", "stream", "code", "escalated")
@@ -122,43 +124,3 @@ def checked(text: str) -> Policy:
 
 
 policies = policy_texts().map(checked)
-
-
-def constants(policy: Policy) -> list[int]:
-    """Numbers that the policy compares with, and so where its decisions change."""
-    found: set[int] = set()
-
-    def visit(node: Expression) -> None:
-        match node:
-            case Literal(value) if isinstance(value, int) and not isinstance(value, bool):
-                found.update((value - 1, value, value + 1, value - 1_000, value // 2))
-            case Apply(_, arguments):
-                for argument in arguments:
-                    visit(argument)
-
-    for rule in policy.rules:
-        visit(rule.condition)
-    for model in policy.models:
-        visit(blocked(policy, model))
-    return sorted(found)
-
-
-def values(policy: Policy) -> st.SearchStrategy[dict[str, Value]]:
-    """Requests as signal values: one for each signal that is no text."""
-    edges = constants(policy)
-    signals = {name: signal for name, signal in policy.signals.items() if name not in TEXTS}
-    return st.fixed_dictionaries({name: _value(policy, signal, edges) for name, signal in signals.items()})
-
-
-def _value(policy: Policy, signal: Signal, edges: list[int]) -> st.SearchStrategy[Value]:
-    match signal.type:
-        case IntType(low, high):
-            inside = [edge for edge in edges if low <= edge <= high]
-            return st.sampled_from([low, high, signal.default, *inside]) | st.integers(low, min(high, 300_000))
-        case BoolType():
-            return st.booleans()
-        case EnumType() as type_:
-            others = ["another"] if signal.name == "tool" else [ANY_OTHER] if signal.name == "requested" else []
-            return st.sampled_from([*type_.all, *others])
-        case _:
-            return st.sampled_from(["", "u1", "u2", "ünï", "a'b"]) | st.integers(0, 10**6).map(lambda n: f"user-{n}")

@@ -18,7 +18,6 @@ from policyroute.language.policy import (
     Forbid,
     KeyType,
     Policy,
-    Refuse,
     Rule,
     TextType,
     Value,
@@ -26,6 +25,7 @@ from policyroute.language.policy import (
 )  # fmt: skip
 from policyroute.language.reference import evaluate, why_not
 from policyroute.language.source import Source
+from policyroute.language.wording import written
 from policyroute.prices.cost import Usage, cost
 from policyroute.prices.money import exact_dollars
 from policyroute.prices.price import PriceList
@@ -63,12 +63,13 @@ def explanation(
 
 
 def removed(policy: Policy, sources: Sequence[Source], values: Values, decision: Decision) -> list[Json]:
-    """The models of the decided chain that can't take the request: who removed each, in the policy's own words."""
+    """The models that can't take the request: why, by which `forbid` in the policy's own words, and whether the decided chain names it."""
     known = signal_values(policy, values)
+    chain = _chain(policy, decision, known)
     return [
-        {"model": model, "why": why, "by": _limit(policy, sources, model, known)}
-        for model in _chain(policy, decision, known)
-        if (why := why_not(policy, policy.models[model], known))
+        {"model": name, "why": why, "by": _limit(policy, sources, name, known), "named": name in chain}
+        for name, model in policy.models.items()
+        if (why := why_not(policy, model, known))
     ]
 
 
@@ -92,13 +93,10 @@ def _tier(policy: Policy, decision: Decision) -> str:
 
 
 def _chain(policy: Policy, decision: Decision, known: Mapping[str, Value]) -> list[str]:
-    """The decided chain before any limit, each model once."""
-    rule = _taking(policy, decision)
-    if isinstance(rule.target, Refuse):
-        return []
-    route = rule.routes[max(decision.arm, 0)]
-    named = (str(known[REQUESTED]) if name == REQUESTED else name for name in route.chain)
-    return [name for name in dict.fromkeys(named) if name in policy.models]
+    """The decided chain before any limit."""
+    routes = _taking(policy, decision).routes
+    chain = routes[max(decision.arm, 0)].chain if routes else ()
+    return [str(known[REQUESTED]) if name == REQUESTED else name for name in chain]
 
 
 def _tried(policy: Policy, sources: Sequence[Source], known: Mapping[str, Value], decision: Decision) -> Iterator[Json]:
@@ -123,13 +121,15 @@ def _seen(part: Expression, sources: Sequence[Source], known: Mapping[str, Value
     """A condition in the policy's own words, with the values that it saw."""
     text = _words(part, sources)
     seen = ", ".join(f"{name} is {known[name]}" for name in dict.fromkeys(reads(part)) if name in known and known[name] != "")
-    return f"{text} ({seen})".lstrip() if seen else text
+    return " ".join(f"{text} ({seen})".split()) if seen else text
 
 
 def _words(part: Expression, sources: Sequence[Source]) -> str:
+    """As the policy has it; where comments or only one of two parentheses would come along, as it would be written plainly."""
     span = part.span
-    text = sources[span.file].text[span.start : span.end] if span.end else part.operator if isinstance(part, Apply) else ""
-    return " ".join(text.split())
+    text = sources[span.file].text[span.start : span.end] if span.end else ""
+    plain = text and "#" not in text and text.count("(") == text.count(")")
+    return " ".join(text.split()) if plain else written(part)
 
 
 # -- models ------------------------------------------------------------------------------------------------------------

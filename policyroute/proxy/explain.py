@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from policyroute.backends import explain
-from policyroute.backends.explain import Json, signal_values
+from policyroute.backends.explain import Json
 from policyroute.language.decision import Decision
 from policyroute.language.source import Source
 from policyroute.proxy.service import Deciding
 from policyroute.signals.values import Values
-
-__all__ = ["explanation", "signal_values"]
 
 
 def explanation(deciding: Deciding, sources: tuple[Source, ...], values: Values, decision: Decision, at: datetime) -> Json:
