@@ -14,8 +14,11 @@ import click
 
 import policyroute
 
+COMPLETE = "_POLICYROUTE_COMPLETE"  # what the scripts of `completion` ask by
+
 # Command: its module here, and its line in the overview.
 COMMANDS = {
+    "init": "Write a working policy with tests, a small trace and a workflow into an empty folder",
     "check": "Read policies and say what is wrong with them",
     "fmt": "Format policies",
     "test": "Run the tests that policies hold",
@@ -29,6 +32,8 @@ COMMANDS = {
     "doctor": "Say what a trace can and cannot carry",
     "import": "Turn a trace of any known shape into a canonical parquet file",
     "explain": "Explain a diagnostic's code",
+    "review": "Check, test, compare and replay: one comment for a pull request",
+    "completion": "Print a script for shell completion",
     "vocabulary": "List signals and operators",
 }
 
@@ -65,7 +70,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the `policyroute` command."""
     try:
-        cli.main(standalone_mode=True)
+        cli.main(standalone_mode=True, complete_var=COMPLETE)  # however the program was started
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(2)
