@@ -28,20 +28,23 @@ from tests.simulate_support import ROOT, SHARED, catalog, policy_from, policy_of
 MODELS = """model a { provider openai id "id-a" in $1 out $2 }
 model b { provider openai id "id-b" in $10 out $20 }
 """
-POLICY = MODELS + """
-signal plan : free | pro = free  column "user_plan"
+POLICY = (
+    MODELS
+    + """
+signal plan : free | pro = free  from column "user_plan"
 words urgent = "outage"
 rule urgent { when prompt has urgent and plan is pro then b }
 rule long   { when tokens > 1k then b }
 rule tools  { when tool is grep then refuse "no" }
 otherwise   { then a }
-""".replace('column "user_plan"', 'from column "user_plan"')  # fmt: skip
+"""
+)
 ROWS: list[dict[str, Any]] = [
     {"request_id": f"r{number}", "model": "id-a", "provider": "openai", "input_tokens": tokens, "output_tokens": 10, "user_plan": plan, "tool": tool,
      "messages": [{"role": "user", "content": text}]}
     for number, (tokens, plan, tool, text) in enumerate([
         (100, "free", "none", "We have an outage"), (200, "pro", "none", "An outage"), (2_000, "pro", "none", "Hello"), (300, "free", "none", "Hello"),
-        (400, "pro", "grep", "Hello"), (3_000, "free", "none", "Hello"), (250, "pro", "none", "outage again"),
+        (400, "pro", "grep", "Hello"), (3_000, "free", "search", "Hello"), (250, "pro", "none", "outage again"),
     ])
 ]  # fmt: skip
 
