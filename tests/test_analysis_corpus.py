@@ -5,14 +5,19 @@ A chunk with a line `# overlaps`, `# declarations` or `# owners` asks for these 
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
+from click.testing import CliRunner
 
 from policyroute.analysis.analyse import Analysis, Asked, analyse
+from policyroute.cli import cli
 from policyroute.language import check_text
 from policyroute.language.codes import CODES
 from policyroute.language.diagnostics import Severity
@@ -25,6 +30,7 @@ from tests.test_reference_docs import checked as framed
 
 CHUNKS = [chunk for path in sorted((CORPUS / "analysis").glob("*.route")) for chunk in chunks(path)]
 ELSEWHERE = {"not-proven", "untested-rule"}
+ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -123,3 +129,26 @@ def test_answers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.undo()
     next(tmp_path.glob("*.json")).write_text("{")
     assert analyse(policy, {}, Asked(folder=tmp_path), NOW).findings == first.findings
+
+
+def test_findings_are_counted_in_a_trace(tmp_path: Path) -> None:
+    """With a trace: as many requests as plain SQL over the decisions finds, their money, and a real request; nothing is asked twice."""
+    pytest.importorskip("z3")
+    text = (
+        (ROOT / "policies" / "support.route")
+        .read_text("utf-8")
+        .replace('forbid flash  when region is eu  because "no EU endpoint"\n', "")
+    )
+    shutil.copytree(ROOT / "policies" / "words", tmp_path / "words")
+    file, output, trace = tmp_path / "without.route", tmp_path / "rows.parquet", ROOT / "traces" / "support.parquet"
+    file.write_text(text, "utf-8")
+    found = CliRunner().invoke(cli, ["check", str(file), "--traces", str(trace), "--format", "json"])
+    assert found.exit_code == 1
+    (broken,) = json.loads(found.stdout)
+    replayed = CliRunner().invoke(cli, ["simulate", str(trace), "--policy", str(file), "--output", str(output)])
+    assert replayed.exit_code == 0, replayed.output
+    ((rows,),) = duckdb.sql(f"SELECT count(*) FROM '{output}' WHERE rule = 'quick_question' AND region = 'eu'").fetchall()
+    assert any(note.startswith(f"{rows:,} of the trace's 2,400 requests") and "as recorded" in note for note in broken["notes"])
+    assert any("nearest real request: support-" in note and "region eu" in note for note in broken["notes"])
+    late = CliRunner().invoke(cli, ["check", str(file), "--traces", str(tmp_path / "none.parquet")])
+    assert late.exit_code == 2 and "no such file" in late.stderr

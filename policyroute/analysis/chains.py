@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from policyroute.analysis.arms import drawn
 from policyroute.analysis.conditions import able, before, both, either, opposite, reached, stuck, taken
 from policyroute.analysis.finding import Finding
 from policyroute.analysis.solver import Solver
@@ -57,7 +58,8 @@ def _dead_end(solver: Solver, number: int, rule: Rule, route: Route) -> Iterator
         message = f"`{rule.name}` leaves requests without a model"
         help_ = "add a fallback that can take them, or a rule above that refuses them in words of its own"
         diagnostic = Diagnostic("dead-end", message, _place(route, rule), help_, severity=Severity.WARNING)
-        yield Finding(diagnostic, both(taken(policy, number), stuck(policy, route.chain)), found.values)
+        values = drawn(policy, rule, route, found.values) or found.values
+        yield Finding(diagnostic, both(taken(policy, number), stuck(policy, route.chain)), values)
 
 
 def _beyond(solver: Solver) -> Iterator[Finding]:

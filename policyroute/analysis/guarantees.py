@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from policyroute.analysis.arms import drawn
 from policyroute.analysis.conditions import able, before, both, cases, either, opposite, reached, stuck, taken
 from policyroute.analysis.finding import Finding
-from policyroute.analysis.solver import Answer, Solver
+from policyroute.analysis.solver import Solver
 from policyroute.analysis.unproven import unproven
 from policyroute.language.diagnostics import Diagnostic, Label, Severity
 from policyroute.language.limits import blocked
@@ -28,6 +29,7 @@ from policyroute.language.policy import (
     Policy,
     Read,
     Refuse,
+    Route,
     Rule,
     Target,
     Value,
@@ -79,14 +81,16 @@ class _Claim:
         return Verdict(claim.name, "proved")
 
     def _shown(self, broken: Expression, numbers: Sequence[int]) -> Verdict:
-        """The first of the rules that breaks it, with a request."""
+        """The first of the rules that breaks it, with a request: one whose key is drawn to the arm that does, if arms are."""
         policy = self.solver.policy
         for number in numbers:
             rule = policy.rules[number]
             found = self.solver.ask(both(rule.condition, broken), before(policy, number))
             if found.status == "some":
+                route = next(route for route, broken_by in self._ways(rule) if evaluate(broken_by, found.values))
+                values = drawn(policy, rule, route, found.values) or found.values
                 region = both(taken(policy, number), broken)
-                return Verdict(self.guarantee.name, "broken", Finding(self._told(rule, found), region, found.values))
+                return Verdict(self.guarantee.name, "broken", Finding(self._told(rule, route, values), region, values))
         return self._unknown(f"guarantee `{self.guarantee.name}`")
 
     def _priced(self) -> tuple[str, ...]:
@@ -96,18 +100,22 @@ class _Claim:
 
     def _broken(self, rule: Rule) -> Expression:
         """The requests that break the claim, were `rule` to take them."""
-        refused = self._refused(rule)
-        wrongly = either(*(both(reach, bad) for model, reach in self._reach(rule) if (bad := self._bad(model)) != FALSE))
-        if not self.guarantee.refused:
-            return wrongly
-        if self.guarantee.quantifier == "never":
-            return either(refused, wrongly)
-        return wrongly if self.guarantee.models else opposite(refused)
+        return either(*(broken for _, broken in self._ways(rule)))
 
-    def _refused(self, rule: Rule) -> Expression:
+    def _ways(self, rule: Rule) -> Iterator[tuple[Route | None, Expression]]:
+        """Each route of the rule, or None for its refusal, with the requests that break the claim there."""
         if isinstance(rule.target, Refuse):
-            return TRUE
-        return either(*(stuck(self.solver.policy, route.chain) for route in rule.routes))
+            yield None, TRUE if self.guarantee.refused and self.guarantee.quantifier == "never" else FALSE
+            return
+        for route in rule.routes:
+            refused = stuck(self.solver.policy, route.chain)
+            wrongly = either(*(both(reach, bad) for model, reach in self._reach(route) if (bad := self._bad(model)) != FALSE))
+            if not self.guarantee.refused:
+                yield route, wrongly
+            elif self.guarantee.quantifier == "never":
+                yield route, either(refused, wrongly)
+            else:
+                yield route, wrongly if self.guarantee.models else opposite(refused)
 
     def _bad(self, model: str) -> Expression:
         """The requests whose sending to `model` breaks the claim."""
@@ -137,30 +145,27 @@ class _Claim:
 
     # -- whom a request can reach ----------------------------------------------------------------------------------------
 
-    def _reach(self, rule: Rule) -> Iterator[tuple[str, Expression]]:
+    def _reach(self, route: Route) -> Iterator[tuple[str, Expression]]:
         policy = self.solver.policy
-        for route in rule.routes:
-            for model in policy.models:
-                found = reached(policy, route, model)
-                if found != FALSE:
-                    yield model, found
-            if policy.on_failure and policy.on_failure.up:
-                yield from _upwards(policy, route.chain)
+        for model in policy.models:
+            found = reached(policy, route, model)
+            if found != FALSE:
+                yield model, found
+        if policy.on_failure and policy.on_failure.up:
+            yield from _upwards(policy, route.chain)
 
     # -- what is said ------------------------------------------------------------------------------------------------------
 
-    def _told(self, rule: Rule, found: Answer) -> Diagnostic:
+    def _told(self, rule: Rule, route: Route | None, values: Mapping[str, Value]) -> Diagnostic:
         claim = self.guarantee
-        how = self._how(rule, found.values)
         labels = (Label(rule.span, f"`{rule.name}` takes the request"),)
-        return Diagnostic(
-            "guarantee-broken", f"`{claim.name}` does not hold: {how}", claim.span, "change the rule, or the claim", labels
-        )
+        message = f"`{claim.name}` does not hold: {self._how(route, values)}"
+        return Diagnostic("guarantee-broken", message, claim.span, "change the rule, or the claim", labels)
 
-    def _how(self, rule: Rule, values: Mapping[str, Value]) -> str:
-        if self.guarantee.refused and evaluate(self._refused(rule), values):
+    def _how(self, route: Route | None, values: Mapping[str, Value]) -> str:
+        if route is None or (self.guarantee.refused and evaluate(stuck(self.solver.policy, route.chain), values)):
             return "a request is refused"
-        for model, reach in self._reach(rule):
+        for model, reach in self._reach(route):
             bad = self._bad(model)
             if bad != FALSE and evaluate(both(reach, bad), values):
                 return f"a request can reach `{model}`{self._dear(model, values)}"

@@ -91,7 +91,7 @@ class Remote:
             if _readable(process.stdout.fileno(), until):
                 return receive(process.stdout)
         except (EOFError, BrokenPipeError):
-            pass  # the process has died; what it was asked is not decided
+            pass  # the process has died; what it was asked is not decided, and said to be so
         self.close()
         return None
 
@@ -100,7 +100,7 @@ class Remote:
             path = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]))
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "policyroute.analysis.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": path},
             )  # fmt: skip
         return self._process
 

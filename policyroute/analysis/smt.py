@@ -58,6 +58,8 @@ class Proofs:
 
     def ask_taken(self, wanted: Expression, takers: Sequence[int]) -> Answer:
         """See `Solver.ask_taken`."""
+        if not takers:
+            return NONE
         taken = z3.Or(*(self.takes(self._after(self._served.index(number)), number) for number in takers))
         found, _ = self._check(z3.And(self.terms.condition(wanted), taken), [], False, ())
         return SOME if found == z3.sat else NONE if found == z3.unsat else UNKNOWN

@@ -86,10 +86,14 @@ class Witnesses:
         return Witness(self._given(stated, decided), decide(self.policy, decided), decided)
 
     def _given(self, stated: Mapping[str, Value], seen: Mapping[str, Value]) -> str:
+        given = stated or {self._simple: seen[self._simple]}  # a test has to give something
+        return ", ".join(_pair(self.policy.signals[name], value) for name, value in given.items())
+
+    @cached_property
+    def _simple(self) -> str:
+        """A signal to give where nothing differs: the first number or condition that is read."""
         signals = self.policy.signals
-        simple = next((name for name in read_signals(self.policy) if isinstance(signals[name].type, IntType | BoolType)), "tokens")
-        given = stated or {simple: seen[simple]}  # a test has to give something
-        return ", ".join(_pair(signals[name], value) for name, value in given.items())
+        return next((name for name in self.names if isinstance(signals[name].type, IntType | BoolType)), "tokens")
 
 
 def witness(policy: Policy, values: Mapping[str, Value], holds: Holds | None = None) -> Witness:

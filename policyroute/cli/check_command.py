@@ -6,18 +6,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from policyroute.analysis.analyse import Analysis, Asked, analyse
+from policyroute.analysis.finding import Finding
 from policyroute.analysis.remote import PROOF_TIME
-from policyroute.cli.common import FOUND, CannotRun, config, policy_files, read_policy
+from policyroute.cli.common import FOUND, CannotRun, assumed, config, policy_files, read_policy
 from policyroute.language.codes import BY_NUMBER, CODES
 from policyroute.language.diagnostics import Diagnostic, Severity, did_you_mean, ordered
 from policyroute.language.load import Checked
 from policyroute.language.policy import Policy
 from policyroute.language.source import Source
 from policyroute.render.diagnostics import FORMATS
+
+if TYPE_CHECKING:
+    from policyroute.prices.catalog import Catalog
 
 APPLIED = ("on failure", "on stream failure", "guarantee")  # constructs that `serve` applies, or `check` itself
 
@@ -75,10 +80,17 @@ class _Found:
 @click.option(
     "--allow", multiple=True, metavar="CODE", help="Leave a kind of finding out (repeatable); also `allow` in policyroute.toml."
 )
+@click.option(
+    "--traces",
+    multiple=True,
+    metavar="TRACE",
+    help="Say how many requests of these files, folders or globs a finding is about (repeatable).",
+)
+@click.option("--assume", multiple=True, metavar="SIGNAL=VALUE", help="What holds where a trace doesn't tell a signal.")
 @click.option("--timings", is_flag=True, help="Print the time that each kind of finding took.")
 def command(
     files: tuple[str, ...], format_: str, proofs: bool | None, proof_time: float, notes: bool, overlaps: bool, owners: bool,
-    allow: tuple[str, ...], timings: bool,
+    allow: tuple[str, ...], traces: tuple[str, ...], assume: tuple[str, ...], timings: bool,
 ) -> None:  # fmt: skip
     """Read policies and say what is wrong with them: in the text, and for every possible request.
 
@@ -90,7 +102,7 @@ def command(
     paths, found = policy_files(files), _Found()
     for path in paths:
         checked = read_policy(path, library=True)
-        found.add(checked, _analysed(checked, asked, found))
+        found.add(checked, _analysed(checked, asked, found, traces, assume))
     kept = [diagnostic for diagnostic in found.diagnostics if diagnostic.code not in allowed]
     counted = [diagnostic for diagnostic in kept if diagnostic.severity is not Severity.INFO]
     shown = kept if notes or overlaps else counted
@@ -103,7 +115,7 @@ def command(
     sys.exit(FOUND if counted else 0)
 
 
-def _analysed(checked: Checked, asked: Asked, found: _Found) -> list[Diagnostic]:
+def _analysed(checked: Checked, asked: Asked, found: _Found, traces: Sequence[str], assume: Sequence[str]) -> list[Diagnostic]:
     """What an analysis finds in a policy that loads; of one that doesn't, only what its models lack."""
     from policyroute.prices.catalog import complete, load_catalog  # slow, and not needed by a policy that doesn't load
 
@@ -117,7 +129,19 @@ def _analysed(checked: Checked, asked: Asked, found: _Found) -> list[Diagnostic]
         return unpriced
     analysis = analyse(completed, catalog.for_policy(completed), replace(asked, source=checked.sources[0]))
     found.analysed(policy, analysis)
-    return [*unpriced, *(finding.diagnostic for finding in analysis.findings)]
+    findings = _counted(completed, analysis.findings, catalog, traces, assume) if traces else analysis.findings
+    return [*unpriced, *(finding.diagnostic for finding in findings)]
+
+
+def _counted(
+    policy: Policy, findings: Sequence[Finding], catalog: Catalog, traces: Sequence[str], assume: Sequence[str]
+) -> Sequence[Finding]:
+    from policyroute.cli.trace_options import progress, replaying  # with a trace comes the engine
+    from policyroute.replay.options import Options
+    from policyroute.testing.frequency import counted
+
+    with replaying():
+        return counted(policy, findings, traces, catalog, Options(assume=assumed(policy, assume)), progress)
 
 
 def _allowed(names: Sequence[str]) -> frozenset[str]:
