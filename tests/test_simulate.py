@@ -11,12 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from policyroute.cli import cli
 from policyroute.replay.ledger import CLASSES
 from policyroute.replay.measures import FACTS, MEASURES, Measure, Table, merge
 from policyroute.replay.options import SimulationError
 from policyroute.replay.traces import TraceError
 from tests.simulate_support import Json, policy_from, replay
+
+ROOT = Path(__file__).parents[1]
 
 TWO = """
 model mini  { provider openai  id "mini-1"  in $1  out $2  cached $0.50 }
@@ -264,3 +268,12 @@ def test_sums_beyond_64_bits_are_exact(trace: Write) -> None:
         found["headline"]["baseline_usd"]
         == str(sum(Decimal(999_999_999 - place) for place in range(20)) * Decimal("0.9")) + "00000000000"
     )
+
+
+def test_rules_that_never_fired_are_named() -> None:
+    """In the terminal and in Markdown; not named where every rule took something."""
+    for trace, idle in (("support", True), ("coding", False)):
+        command = ["simulate", str(ROOT / "traces" / f"{trace}.parquet"), "--policy", str(ROOT / "policies" / f"{trace}.route")]
+        told = CliRunner().invoke(cli, command).output, CliRunner().invoke(cli, [*command, "--format", "markdown"]).output
+        assert [text.lower().count("never fired on these requests") for text in told] == [int(idle), int(idle)]
+        assert not idle or ("never fired on these requests: endless_thread" in told[0] and "`endless_thread`." in told[1])

@@ -16,7 +16,7 @@ from policyroute.analysis.intervals import Intervals
 from policyroute.analysis.kept import Kept
 from policyroute.analysis.remote import PROOF_TIME, Remote, available
 from policyroute.analysis.solver import Solver
-from policyroute.analysis.witness import witness
+from policyroute.analysis.witness import Witnesses
 from policyroute.language.policy import Policy, Value
 from policyroute.language.reference import evaluate
 from policyroute.language.source import Source
@@ -58,7 +58,8 @@ def analyse(policy: Policy, prices: Prices, asked: Asked = Asked(), now: datetim
         solver: Solver = stack.enter_context(Remote(policy, asked.seconds)) if proving else Intervals(policy)
         kept = Kept(solver, asked.folder) if proving else None
         work = _Work(kept or solver, prices, now or datetime.now(UTC), asked)
-        found = [_witnessed(policy, finding) for finding in work.findings()]
+        witnesses = Witnesses(policy)
+        found = [_witnessed(witnesses, finding) for finding in work.findings()]
         if kept:
             kept.save()
     decided = [finding for finding in found if proving or finding.diagnostic.code != UNPROVEN]
@@ -96,7 +97,7 @@ class _Work:
                 self.proved.append(verdict.guarantee)
 
 
-def _witnessed(policy: Policy, finding: Finding) -> Finding:
+def _witnessed(witnesses: Witnesses, finding: Finding) -> Finding:
     """The finding with its request as a test block: what the policy does with it now."""
     if not finding.values:
         return finding
@@ -105,5 +106,5 @@ def _witnessed(policy: Policy, finding: Finding) -> Finding:
     def shows(values: Mapping[str, Value]) -> bool:
         return region is None or bool(evaluate(region, values))
 
-    block = witness(policy, finding.values, shows).test(finding.diagnostic.message.replace("`", "").replace('"', "'"))
+    block = witnesses.of(finding.values, shows).test(finding.diagnostic.message.replace("`", "").replace('"', "'"))
     return replace(finding, diagnostic=replace(finding.diagnostic, witness=block))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,10 @@ from policyroute.language.codes import BY_NUMBER, CODES
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.manual import code_page
 from policyroute.language.policy import Policy
+from policyroute.language.source import Source
+
+if TYPE_CHECKING:
+    from policyroute.prices.price import PriceList
 
 STDIN = "-"
 NEEDED = {"chat": ("messages",), "responses": ("input",), "messages": ("messages", "max_tokens")}  # what a body of each API has
@@ -29,10 +33,22 @@ UNDECIDED = ("sticky", "quota", "budget", "escalate", "classifier")  # what a re
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request (repeatable).")
 @click.option("--api", type=click.Choice(list(NEEDED)), help="The API that the request is made to.  [default: told by its fields]")
 @click.option("--at", metavar="TIME", help="When it is made, as 2026-11-25T10:00:00Z.  [default: now]")
-@click.option("--prices", "price_file", type=click.Path(path_type=Path), metavar="FILE", help="A LiteLLM price map that goes before the price library.")
+@click.option(
+    "--prices",
+    "price_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A LiteLLM price map that goes before the price library.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    what: str | None, policy_file: str | None, headers: tuple[str, ...], api: str | None, at: str | None, price_file: Path | None, as_json: bool
+    what: str | None,
+    policy_file: str | None,
+    headers: tuple[str, ...],
+    api: str | None,
+    at: str | None,
+    price_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Explain a diagnostic's code, or what a policy does with a request.
 
@@ -42,14 +58,13 @@ def command(
     were tried, the conditions that didn't hold, who kept which model away, and what each model would cost.
     """
     if what == STDIN or (what and Path(what).is_file()):
-        _request(what, policy_file, headers, api, at, as_json)
-        return
-    if policy_file or headers or api or at or as_json:
-        raise CannotRun(
-            f"there is no file `{what}`" if what else "there is no request to explain",
-            "policyroute explain REQUEST.json --policy FILE",
-        )
-    _code(what)
+        found = _request(what, policy_file, headers, api, at, price_file)
+        _shown(found, as_json)
+    elif policy_file or headers or api or at or price_file or as_json:
+        wrong = f"there is no file `{what}`" if what else "there is no request to explain"
+        raise CannotRun(wrong, "policyroute explain REQUEST.json --policy FILE")
+    else:
+        _code(what)
 
 
 # -- codes -------------------------------------------------------------------------------------------------------------
@@ -72,27 +87,38 @@ def _code(code: str | None) -> None:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def _request(file: str, policy_file: str | None, headers: Sequence[str], api: str | None, at: str | None, as_json: bool) -> None:
-    from policyroute.cli.trace_options import catalog_of, output_console  # slow, and not needed by a code's page
-    from policyroute.render.explanation import explanation as shown
+def _request(
+    file: str, policy_file: str | None, headers: Sequence[str], api: str | None, at: str | None, price_file: Path | None
+) -> dict[str, Any]:
+    from policyroute.cli.trace_options import catalog_of  # slow, and not needed by a code's page
 
     path = one_policy(policy_file)
     checked = read_policy(path)
     if checked.failed:
         fail_with(checked, path)
-    catalog = catalog_of(None)
-    policy = priced(checked.policy, catalog)
-    body = _body(file)
+    body, catalog = _body(file), catalog_of(price_file)
     found = {"request": file, "api": _api(file, body, api), "policy_file": path.as_posix()}
-    found |= _explained(policy, checked.sources, catalog.for_policy(policy), body, _headers(headers), _moment(at))
+    policy = priced(checked.policy, catalog)
+    return found | _explained(policy, checked.sources, catalog.for_policy(policy), body, _headers(headers), _moment(at))
+
+
+def _shown(found: dict[str, Any], as_json: bool) -> None:
+    from policyroute.cli.trace_options import output_console
+    from policyroute.render.explanation import explanation
+
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        shown(found, output_console())
+        explanation(found, output_console())
 
 
 def _explained(
-    policy: Policy, sources: Any, prices: Any, body: Mapping[str, Any], headers: Mapping[str, str], at: datetime
+    policy: Policy,
+    sources: Sequence[Source],
+    prices: Mapping[str, PriceList],
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+    at: datetime,
 ) -> dict[str, Any]:
     """What `POST /v1/route` says of the request, who kept models away, and what was left out of account."""
     from policyroute.backends.explain import explanation, removed
@@ -121,9 +147,8 @@ def _body(file: str) -> dict[str, Any]:
             f"`{file}` can't be read: {(error.strerror or str(error)).lower()}", "name a file that you may read"
         ) from None
     except BadBody as error:
-        raise CannotRun(
-            f"`{file}` is no request: {error}", "it is the body of a call to Chat Completions, Responses or Messages"
-        ) from None
+        help_ = "it is the body of a call to Chat Completions, Responses or Messages"
+        raise CannotRun(f"`{file}` is no request: {error}", help_) from None
 
 
 def _api(file: str, body: Mapping[str, Any], asked: str | None) -> str:
@@ -131,10 +156,8 @@ def _api(file: str, body: Mapping[str, Any], asked: str | None) -> str:
     missing = [name for name in NEEDED[api] if name not in body]
     if missing:
         others = [name for name, needed in NEEDED.items() if all(each in body for each in needed)]
-        raise CannotRun(
-            f"`{file}` is no request: it has no `{missing[0]}`",
-            f"it is one of `--api {others[0]}`" if others else "a chat body has `messages`, one of Responses `input`",
-        )
+        help_ = f"it could be one of `--api {others[0]}`" if others else "a chat body has `messages`, one of Responses `input`"
+        raise CannotRun(f"`{file}` is no request to this API: it has no `{missing[0]}`", help_)
     return api
 
 

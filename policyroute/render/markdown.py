@@ -143,6 +143,9 @@ def _rules(result: Json) -> Iterator[str]:
         for line in result["rules"][:MOST_RULES]
     ]  # fmt: skip
     yield from _table("llrrrrrrr", ("rule", "to", "takes", "share", "alone", "before", "after", "saving", *last), rows)
+    idle = say.never_fired(result)
+    if idle:
+        yield from (f"Never fired on these requests: {', '.join(code(name) for name in idle)}.", "")
 
 
 def _removed(line: Json) -> str:

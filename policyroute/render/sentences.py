@@ -198,6 +198,11 @@ def rule_name(line: Json) -> str:
     return f"{line['rule']} (shadow)" if line["kind"] == "shadow" else str(line["rule"])
 
 
+def never_fired(result: Json) -> list[str]:
+    """Rules that took none of the requests; a shadow rule that would have taken none."""
+    return [rule_name(line) for line in result["rules"] if not line["takes"]]
+
+
 def winners_and_losers(segment: Json) -> tuple[list[Json], list[Json]]:
     """Listed members whose bill falls, those that save most first, and those whose bill rises, those that lose most first."""
     lines = [*segment["top"], *reversed(segment["losers"])]

@@ -111,6 +111,9 @@ def _rules(result: Json, console: Console) -> None:
     console.print()
     console.print(table)
     _more(len(result["rules"]) - MOST_RULES, "rule", console)
+    idle = say.never_fired(result)
+    if idle:
+        console.print(f"[dim]never fired on these requests: {escape(', '.join(idle))}[/]", soft_wrap=True)
 
 
 def _cut(text: str, most: int) -> str:

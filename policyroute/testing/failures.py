@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from policyroute.backends.explain import failing
 from policyroute.language.decision import Decision
-from policyroute.language.policy import TRUE, Apply, Expect, Expression, Policy, Rule, Split, Value, reads
+from policyroute.language.policy import TRUE, Expect, Expression, Policy, Rule, Split, Value, reads
 from policyroute.language.reference import evaluate, why_not
 from policyroute.language.wording import value_text, written
 
@@ -31,15 +32,6 @@ def explained(policy: Policy, values: Values, expect: Expect, decision: Decision
     wanted = numbers.get(expect.rule, taking)
     if wanted > taking:
         yield from _below(policy.rules[wanted], policy.rules[taking], values)
-
-
-def failing(condition: Expression, values: Values) -> Iterator[Expression]:
-    """The parts of a conjunction that don't hold; the whole condition, where it is none and doesn't."""
-    if isinstance(condition, Apply) and condition.operator == "and":
-        for part in condition.arguments:
-            yield from failing(part, values)
-    elif not evaluate(condition, values):
-        yield condition
 
 
 def under(condition: Expression, values: Values) -> list[str]:

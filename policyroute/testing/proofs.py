@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from policyroute.analysis.equivalence import compared
 from policyroute.analysis.remote import available
-from policyroute.analysis.witness import witness
+from policyroute.analysis.witness import Witnesses
 from policyroute.language.decision import Decision
 from policyroute.language.policy import Policy, Value
 from policyroute.language.reference import decide
@@ -31,7 +31,8 @@ def proof(old: Policy, new: Policy, seconds: float) -> Json:
     found = compared(old, new, seconds)
     if found is None:
         return _result(UNPROVEN)
-    pairs = [_pair(old, new, difference) for difference in sorted(found.differences, key=lambda one: (one.old, one.new))]
+    witnesses = Witnesses(old)
+    pairs = [_pair(old, new, difference, witnesses) for difference in sorted(found.differences, key=lambda one: (one.old, one.new))]
     status = DIFFERS if pairs else IDENTICAL if found.complete else UNPROVEN
     return _result(status, pairs=pairs, complete=found.complete, apart=list(found.apart))
 
@@ -52,26 +53,26 @@ def _result(status: str, **rest: Any) -> Json:
     return {"status": status, "complete": False, "apart": [], "pairs": []} | rest
 
 
-def _shown(old: Policy, new: Policy, difference: Difference) -> str:
+def _shown(old: Policy, new: Policy, difference: Difference, witnesses: Witnesses) -> str:
     """The request as a test would give it; where both policies see the same of it, with no more than they need to disagree."""
     if difference.after != {name: difference.values.get(name, value) for name, value in difference.after.items()}:
-        return witness(old, difference.values).given
+        return witnesses.of(difference.values).given
     sides = (old, difference.before_decision), (new, difference.after_decision)
 
     def disagree(values: Mapping[str, Value]) -> bool:
         seen = {name: values.get(name, value) for name, value in difference.after.items()}
         return all(decide(policy, seen if policy is new else values) == decision for policy, decision in sides)
 
-    return witness(old, difference.values, disagree).given
+    return witnesses.of(difference.values, disagree).given
 
 
-def _pair(old: Policy, new: Policy, difference: Difference) -> Json:
+def _pair(old: Policy, new: Policy, difference: Difference, witnesses: Witnesses) -> Json:
     return {
         "old_rule": old.rules[difference.old].name,
         "new_rule": new.rules[difference.new].name,
         "old": _way(difference.before_decision),
         "new": _way(difference.after_decision),
-        "given": _shown(old, new, difference),
+        "given": _shown(old, new, difference, witnesses),
         "values": {name: value for name, value in difference.values.items() if value != old.signals[name].default},
     }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from policyroute.analysis.equivalence import differences
 from policyroute.analysis.solver import Answer
-from policyroute.analysis.witness import Witness, witness
+from policyroute.analysis.witness import Witness, Witnesses
 from policyroute.language.decision import Decision
 from policyroute.language.policy import Policy, Value
 from policyroute.language.reference import decide
@@ -90,7 +90,8 @@ def score(
 def _missing(policy: Policy, survivors: Sequence[Survivor]) -> list[Missing]:
     """Tests that kill all survivors that can be told apart, as few as come of choosing the one that kills most each time."""
     known = [survivor for survivor in survivors if survivor.proved]
-    shown = [_witness(policy, survivor) for survivor in known]
+    witnesses = Witnesses(policy)
+    shown = [_witness(policy, survivor, witnesses) for survivor in known]
     table = [{number for number, other in enumerate(known) if _tells(one, other.mutant.policy)} for one in shown]
     left, chosen = set(range(len(known))), list[Missing]()
     names = {test.name for test in policy.tests}
@@ -106,13 +107,13 @@ def _missing(policy: Policy, survivors: Sequence[Survivor]) -> list[Missing]:
     return chosen
 
 
-def _witness(policy: Policy, survivor: Survivor) -> Witness:
+def _witness(policy: Policy, survivor: Survivor, witnesses: Witnesses) -> Witness:
     """The request of a survivor with no more in it than tells the mutant apart."""
 
     def tells(values: Mapping[str, Value]) -> bool:
         return _stated(decide(policy, values)) != _stated(decide(survivor.mutant.policy, values))
 
-    return witness(policy, survivor.values, tells)
+    return witnesses.of(survivor.values, tells)
 
 
 def _tells(one: Witness, mutant: Policy) -> bool:
