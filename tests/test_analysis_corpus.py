@@ -23,13 +23,14 @@ from policyroute.language.codes import CODES
 from policyroute.language.diagnostics import Severity
 from policyroute.language.load import Checked
 from policyroute.prices.catalog import complete, load_catalog
+from policyroute.proxy.crossings import crossings
 from policyroute.testing.run import Suite
 from tests.test_corpus import CORPUS, Chunk, Wanted, _wants, check, chunks, written
 from tests.test_reference_docs import LACKS
 from tests.test_reference_docs import checked as framed
 
 CHUNKS = [chunk for path in sorted((CORPUS / "analysis").glob("*.route")) for chunk in chunks(path)]
-ELSEWHERE = {"not-proven", "untested-rule"}
+ELSEWHERE = {"not-proven", "untested-rule", "crossing-apis"}
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -152,3 +153,13 @@ def test_findings_are_counted_in_a_trace(tmp_path: Path) -> None:
     assert any("nearest real request: support-" in note and "region eu" in note for note in broken["notes"])
     late = CliRunner().invoke(cli, ["check", str(file), "--traces", str(tmp_path / "none.parquet")])
     assert late.exit_code == 2 and "no such file" in late.stderr
+
+
+def test_crossing_apis_is_a_note() -> None:
+    """Of the example and of what stands instead: only the former falls back between APIs; one without a known provider says nothing."""
+    row = CODES["crossing-apis"]
+    found = [list(crossings(framed(text).policy)) for text in (row.example, row.instead)]
+    assert [len(each) for each in found] == [1, 0] and found[0][0].severity is Severity.INFO
+    assert found[0][0].message == "`hard` falls back between APIs: `claude` speaks messages; `gpt` speaks chat and responses"
+    text = 'model local { url "http://127.0.0.1:1/v1" id "l" in $0 out $0 }\nmodel gpt { provider openai id "g" in $1 out $2 }\nrule a { when code then local fallback gpt }'
+    assert not list(crossings(framed(text).policy))

@@ -19,6 +19,7 @@ from policyroute.language.diagnostics import Diagnostic, Severity, did_you_mean,
 from policyroute.language.load import Checked
 from policyroute.language.policy import Policy
 from policyroute.language.source import Source
+from policyroute.proxy.crossings import crossings
 from policyroute.render.diagnostics import FORMATS
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _analysed(checked: Checked, asked: Asked, found: _Found, traces: Sequence[st
     analysis = analyse(completed, catalog.for_policy(completed), replace(asked, source=checked.sources[0]))
     found.analysed(policy, analysis)
     findings = _counted(completed, analysis.findings, catalog, traces, assume) if traces else analysis.findings
-    return [*unpriced, *(finding.diagnostic for finding in findings)]
+    return [*unpriced, *crossings(completed), *(finding.diagnostic for finding in findings)]
 
 
 def _counted(

@@ -73,6 +73,13 @@ FINDING_CODES: tuple[Code, ...] = (
         "order cheap < premium\nsticky by conversation for 1h { never downgrade }\nrule hard { when code then opus fallback haiku }",
         "order cheap < premium\nsticky by conversation for 1h { never downgrade }\nrule hard { when code then opus fallback sonnet }",
     ),
+    Code(
+        "crossing-apis", "PR725",
+        "The models of a chain speak no common API, so a fallback is asked in another one than the client spoke.",
+        "The gateway converts, and what the other API hasn't is lost. A note: an outage may be worth it.",
+        'model gpt { provider openai id "gpt" in $1 out $2 }\nmodel claude { provider anthropic id "claude" in $1 out $2 }\nrule hard { when code then claude fallback gpt }',
+        'model gpt { provider openai id "gpt" in $1 out $2 }\nmodel claude { provider anthropic id "claude" in $1 out $2 }\nrule hard { when code then claude }\nrule soft { when images then gpt }',
+    ),
     # -- 73x claims ----------------------------------------------------------------------------------------------------
     Code(
         "guarantee-broken", "PR730",
