@@ -19,7 +19,7 @@ from policyroute.signals.facts import Facts
 from policyroute.signals.request import of_body
 from policyroute.signals.values import Reader
 from policyroute.testing import assert_route
-from policyroute.testing.strategies import bodies, requests
+from policyroute.testing.strategies import bodies, constants, requests
 
 ROOT = Path(__file__).parents[1]
 SUPPORT = ROOT / "policies" / "support.route"
@@ -80,7 +80,8 @@ def test_thresholds_are_drawn() -> None:
             found.add(values[name])
 
     draw()
-    assert len({59, 60, 61, 3_999, 4_000, 4_001} & seen["last_tokens"]) >= 4 and seen["plan"] == {"free", "pro", "enterprise"}
+    assert {59, 60, 61, 3_999, 4_000, 4_001} <= set(constants(policy))
+    assert len(set(constants(policy)) & seen["last_tokens"]) >= 10 and seen["plan"] == {"free", "pro", "enterprise"}
     assert ANY_OTHER in seen["requested"] and "sonnet" in seen["requested"]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -9,32 +12,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policyroute.language import check_text
 from policyroute.language.limits import blocked
 from policyroute.language.policy import BoolType, EnumType, IntType, Policy, Split, Value
 from policyroute.language.reference import decide, evaluate
 from policyroute.signals.implications import implications
 from policyroute.signals.members import other
-from tests.strategies import policies, values
+from tests.strategies import DECLARED, policies, values
 
 z3 = pytest.importorskip("z3")
 from policyroute.analysis.disagreement import compare  # noqa: E402
 from policyroute.analysis.intervals import Intervals  # noqa: E402
+from policyroute.analysis.remote import Remote  # noqa: E402
 from policyroute.analysis.smt import Proofs  # noqa: E402
 from policyroute.backends.smt import Terms  # noqa: E402
 
 Draw = st.DataObject
+MODELS = 'model a { id "a" in $1 out $1 }\n'
 
 
 def fixed(terms: Terms, request: dict[str, Value]) -> list[Any]:
     """The request as constraints on the variables that have been made."""
     found = []
-    for name, signal in terms.policy.signals.items():
-        if not isinstance(signal.type, BoolType | IntType | EnumType):
+    for name, one in terms.policy.signals.items():
+        if not isinstance(one.type, BoolType | IntType | EnumType):
             continue
         variable, value = terms.variable(name), request[name]
-        if isinstance(signal.type, EnumType):
+        if isinstance(one.type, EnumType):
             members = terms.members(name)
-            value = members[str(value)] if value in members else members[other(signal)]
+            value = members[str(value)] if value in members else members[other(one)]
         found.append(variable == value)
     return found
 
@@ -143,3 +149,27 @@ def test_both_solvers_agree(policy: Policy, data: Draw) -> None:
     takers = [other for other, rule in enumerate(policy.rules) if not rule.shadow]
     blocks = blocked(policy, data.draw(st.sampled_from(list(policy.models))))
     assert intervals.ask_taken(blocks, takers).status in (proofs.ask_taken(blocks, takers).status, "unknown")
+
+
+def test_a_process_that_hangs_or_dies_is_no_proof() -> None:
+    """A solver that doesn't answer is killed when its time is over, one that died is started again; both answers are "unknown"."""
+    policy = check_text(DECLARED + MODELS + "rule a { when tokens > 5 then a }\notherwise { then a }\n").policy
+    with Remote(policy, 30) as remote:
+        assert remote.ask(policy.rules[0].condition).status == "some"
+        first = remote._process
+        assert first is not None
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(10)
+        assert remote.ask(policy.rules[0].condition).status == "unknown"
+        assert remote.ask(policy.rules[0].condition).status == "some"
+    with Remote(policy, 1.5) as remote:
+        assert remote.ask(policy.rules[0].condition).status == "some"
+        assert remote._process is not None
+        stopped = remote._process
+        os.kill(stopped.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        assert remote.ask(policy.rules[1].condition).status == "unknown"
+        assert time.monotonic() - begun < 10 and stopped.poll() is not None and remote._process is None
+        assert remote.ask(policy.rules[0].condition).status == "unknown"  # its time is over
+    late = Intervals(policy, 0.0)
+    assert late.ask(policy.rules[0].condition).status == late.ask_taken(policy.rules[0].condition, [0]).status == "unknown"

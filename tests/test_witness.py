@@ -76,7 +76,7 @@ def test_nothing_is_said_in_vain(data: st.DataObject) -> None:
     block = check_text(data.draw(st.just(strategies.DECLARED + MODELS)) + found_alone(found)).policy.tests
     (step,) = block[0].steps
     stated = dict(step[0].values)
-    for name in [name for name in stated if " has " in name]:
+    for name in [name for name in stated if " has " in name and len(stated) > 1]:  # a test has to give something
         fewer = tuple((other, value) for other, value in stated.items() if other != name)
         seen = tools.requests.values(step[0].__class__(fewer, step[0].repeated, step[0].span))
         assert any(seen[read] != found.values[read] for read in tools.names), (found.given, name)

@@ -55,7 +55,7 @@ def analyse(policy: Policy, prices: Prices, asked: Asked = Asked(), now: datetim
     """Analyse a policy whose models are complete. `now` (UTC) decides which prices are still valid and which rules have expired."""
     with ExitStack() as stack:
         proving = available() if asked.proofs is None else asked.proofs
-        solver: Solver = stack.enter_context(Remote(policy, asked.seconds)) if proving else Intervals(policy)
+        solver: Solver = stack.enter_context(Remote(policy, asked.seconds)) if proving else Intervals(policy, asked.seconds)
         kept = Kept(solver, asked.folder) if proving else None
         work = _Work(kept or solver, prices, now or datetime.now(UTC), asked)
         witnesses = Witnesses(policy)

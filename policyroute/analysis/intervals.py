@@ -6,7 +6,8 @@ several signals are only bounded; where that settles nothing, and nearby values 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from policyroute.analysis.conditions import before, both, opposite
@@ -19,6 +20,7 @@ from policyroute.signals.implications import implications
 from policyroute.signals.members import members
 
 STEPS = 4_000  # branches that are tried for one question
+SECONDS = 30.0  # for all questions, unless said otherwise
 ROUNDS = 8  # of narrowing the bounds of sums
 
 Range = tuple[int, int]
@@ -26,15 +28,19 @@ Box = Mapping[str, Range | frozenset[Value]]  # what each signal may still be; o
 
 
 class Intervals:
-    """A `Solver` that needs nothing but this module."""
+    """A `Solver` that needs nothing but this module. When `seconds` are over, every answer is "unknown"."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, seconds: float = SECONDS) -> None:
         self.policy = policy
         self.axioms = implications(policy)
+        self._over = time.monotonic() + seconds
+        self._known: dict[int, Constraint] = {}
 
     def ask(self, wanted: Expression, passing: Sequence[int] = (), *, minimal: bool = True) -> Answer:
         """See `Solver.ask`."""
-        search = _Search(self.policy, [wanted, *self._passed(passing), *self.axioms])
+        if time.monotonic() > self._over:
+            return UNKNOWN
+        search = self._search(wanted, passing)
         found = search.run()
         if found is not None:
             return Answer("some", shrunk(self.policy, found, search.holds) if minimal else found)
@@ -45,22 +51,30 @@ class Intervals:
     def ask_taken(self, wanted: Expression, takers: Sequence[int]) -> Answer:
         """See `Solver.ask_taken`: one taker after the other."""
         unknown = False
-        for number in takers:
+        for number in takers if time.monotonic() < self._over else ():
             found = self.ask(both(self.policy.rules[number].condition, wanted), before(self.policy, number), minimal=False)
             if found.status == "some":
                 return found
             unknown = unknown or found.status == "unknown"
-        return UNKNOWN if unknown else NONE
+        return UNKNOWN if unknown or time.monotonic() > self._over else NONE
 
-    def _passed(self, passing: Sequence[int]) -> Iterator[Expression]:
-        return (opposite(self.policy.rules[number].condition) for number in passing)
+    def _search(self, wanted: Expression, passing: Sequence[int]) -> _Search:
+        conditions = [wanted, *(opposite(self.policy.rules[number].condition) for number in passing), *self.axioms]
+        known = [constraint(wanted), *map(self._passes, passing), *map(constraint, self.axioms)]
+        return _Search(self.policy, conditions, known, self._over)
+
+    def _passes(self, number: int) -> Constraint:
+        """That rule `number` doesn't match; made once."""
+        if number not in self._known:
+            self._known[number] = constraint(self.policy.rules[number].condition, False)
+        return self._known[number]
 
     def _core(self, wanted: Expression, passing: Sequence[int]) -> tuple[int, ...]:
         """Passing rules that are needed for "none": each left out in turn, as long as the rest is still enough for a proof."""
         core = list(passing)
         for number in passing[::-1]:
             rest = [other for other in core if other != number]
-            search = _Search(self.policy, [wanted, *self._passed(rest), *self.axioms])
+            search = self._search(wanted, rest)
             if search.run() is None and search.complete:
                 core = rest
         return tuple(core)
@@ -76,10 +90,10 @@ class _Open:
 
 
 class _Search:
-    def __init__(self, policy: Policy, conditions: Sequence[Expression]) -> None:
-        self.policy, self.conditions = policy, conditions
-        self.complete = True  # whether nothing was left undecided
-        self._steps = 0
+    def __init__(self, policy: Policy, conditions: Sequence[Expression], known: Sequence[Constraint], over: float) -> None:
+        self.policy, self.conditions, self.known = policy, conditions, known
+        self.complete = time.monotonic() < over  # whether nothing was left undecided
+        self._steps, self._over = 0, over
 
     def holds(self, values: Mapping[str, Value]) -> bool:
         """Whether all conditions hold for a request."""
@@ -87,11 +101,13 @@ class _Search:
 
     def run(self) -> dict[str, Value] | None:
         """Values for which all conditions hold, or None where none were found."""
-        start = self._narrowed(_Open({}, (), ()), [constraint(condition) for condition in self.conditions])
+        if not self.complete:
+            return None
+        start = self._narrowed(_Open({}, (), ()), self.known)
         stack = [start] if start else []
         while stack:
             self._steps += 1
-            if self._steps > STEPS:
+            if self._steps > STEPS or time.monotonic() > self._over:
                 self.complete = False
                 return None
             branch = stack.pop()

@@ -9,6 +9,7 @@ from policyroute.analysis.conditions import before, both, taken
 from policyroute.analysis.finding import Finding
 from policyroute.analysis.outcomes import Side, different
 from policyroute.analysis.solver import Solver
+from policyroute.analysis.unproven import unproven
 from policyroute.language.diagnostics import Diagnostic, Label, Severity
 from policyroute.language.policy import TRUE
 
@@ -23,7 +24,10 @@ def findings(solver: Solver) -> Iterator[Finding]:
     for (number, upper), (_, lower) in combinations(served, 2):
         ways = different(side, upper, side, lower)
         answer = solver.ask(both(upper.condition, lower.condition, ways), before(policy, number))
-        if answer.status != "some":
+        if answer.status == "unknown":
+            yield unproven("which rules overlap: not all pairs were compared", upper.span)
+            return
+        if answer.status == "none":
             continue
         message = f"`{upper.name}` takes requests that `{lower.name}` would send elsewhere"
         labels = (Label(lower.span, f"`{lower.name}` stands below"),)

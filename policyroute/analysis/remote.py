@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import select
@@ -56,8 +57,9 @@ class Remote:
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
-                if stream:
-                    stream.close()
+                with contextlib.suppress(OSError):  # what the process didn't read is not missed
+                    if stream:
+                        stream.close()
 
     def ask(self, wanted: Expression, passing: Sequence[int] = (), *, minimal: bool = True) -> Answer:
         """See `Solver.ask`."""
