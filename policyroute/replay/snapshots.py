@@ -228,6 +228,8 @@ def read(path: Path) -> Snapshot:
                 f"`{path}` is a snapshot of edition {head['snapshot']}", "draw it again: `policyroute snapshot TRACE --update`"
             )
         return Snapshot(str(head["policy"]), tuple(head["source"]), tuple(_golden(row) for row in rows))
+    except FileNotFoundError:
+        raise SnapshotError(f"there is no snapshot `{path}`", "draw one: `policyroute snapshot TRACE`") from None
     except OSError as error:
         raise SnapshotError(f"`{path}` can't be read: {(error.strerror or str(error)).lower()}", "name another file") from None
     except (ValueError, KeyError, TypeError, AttributeError):
