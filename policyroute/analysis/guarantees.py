@@ -1,7 +1,7 @@
 """Guarantees: for every possible request, or with a request that breaks them.
 
-A request can reach what its rule's chain has left after limits, whatever a split or `explore` draws, and what `on failure` goes up
-to. Cost is the worst case: all input at the dearest input rate that is or will be valid, output at `max_output`, one answer,
+A request can reach what its rule's chain has left after limits, whatever a split or `explore` draws, and what `effects` names: by
+failures, used-up limits, a conversation's past, weak answers. Cost is the worst case: all input at the dearest input rate that is or will be valid, output at `max_output`, one answer,
 standard service tier.
 """
 
@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from policyroute.analysis.arms import drawn
-from policyroute.analysis.conditions import able, before, both, cases, either, opposite, reached, stuck, taken
+from policyroute.analysis.conditions import before, both, either, opposite, stuck, taken
+from policyroute.analysis.effects import reach, refused
 from policyroute.analysis.finding import Finding
 from policyroute.analysis.solver import Solver
 from policyroute.analysis.unproven import unproven
 from policyroute.language.diagnostics import Diagnostic, Label, Severity
-from policyroute.language.limits import blocked
 from policyroute.language.policy import (
     FALSE,
     TRUE,
     Apply,
-    Chain,
     Expression,
     Guarantee,
     Literal,
@@ -34,7 +33,6 @@ from policyroute.language.policy import (
     Target,
     Value,
 )
-from policyroute.language.reach import above
 from policyroute.language.reference import evaluate
 from policyroute.prices.money import exact_dollars
 from policyroute.prices.price import PriceList
@@ -108,14 +106,15 @@ class _Claim:
             yield None, TRUE if self.guarantee.refused and self.guarantee.quantifier == "never" else FALSE
             return
         for route in rule.routes:
-            refused = stuck(self.solver.policy, route.chain)
-            wrongly = either(*(both(reach, bad) for model, reach in self._reach(route) if (bad := self._bad(model)) != FALSE))
+            lost = refused(self.solver.policy, route)
+            ways = reach(self.solver.policy, route)
+            wrongly = either(*(both(reached, bad) for model, reached, _ in ways if (bad := self._bad(model)) != FALSE))
             if not self.guarantee.refused:
                 yield route, wrongly
             elif self.guarantee.quantifier == "never":
-                yield route, either(refused, wrongly)
+                yield route, either(lost, wrongly)
             else:
-                yield route, wrongly if self.guarantee.models else opposite(refused)
+                yield route, wrongly if self.guarantee.models else opposite(stuck(self.solver.policy, route.chain))
 
     def _bad(self, model: str) -> Expression:
         """The requests whose sending to `model` breaks the claim."""
@@ -143,17 +142,6 @@ class _Claim:
             size += [Apply("<=", (Read("tokens"), Literal(higher)))] if higher else []
             yield both(*size, Apply(relation, (cost, Literal(bound))))
 
-    # -- whom a request can reach ----------------------------------------------------------------------------------------
-
-    def _reach(self, route: Route) -> Iterator[tuple[str, Expression]]:
-        policy = self.solver.policy
-        for model in policy.models:
-            found = reached(policy, route, model)
-            if found != FALSE:
-                yield model, found
-        if policy.on_failure and policy.on_failure.up:
-            yield from _upwards(policy, route.chain)
-
     # -- what is said ------------------------------------------------------------------------------------------------------
 
     def _told(self, rule: Rule, route: Route | None, values: Mapping[str, Value]) -> Diagnostic:
@@ -163,12 +151,12 @@ class _Claim:
         return Diagnostic("guarantee-broken", message, claim.span, "change the rule, or the claim", labels)
 
     def _how(self, route: Route | None, values: Mapping[str, Value]) -> str:
-        if route is None or (self.guarantee.refused and evaluate(stuck(self.solver.policy, route.chain), values)):
+        if route is None or (self.guarantee.refused and evaluate(refused(self.solver.policy, route), values)):
             return "a request is refused"
-        for model, reach in self._reach(route):
+        for model, reached, by in reach(self.solver.policy, route):
             bad = self._bad(model)
-            if bad != FALSE and evaluate(both(reach, bad), values):
-                return f"a request can reach `{model}`{self._dear(model, values)}"
+            if bad != FALSE and evaluate(both(reached, bad), values):
+                return f"a request can reach `{model}`{by}{self._dear(model, values)}"
         return "a request is not refused"
 
     def _dear(self, model: str, values: Mapping[str, Value]) -> str:
@@ -194,16 +182,6 @@ def _alike(policy: Policy) -> Iterator[Sequence[int]]:
         if not rule.shadow:
             groups.setdefault(rule.target, []).append(number)
     yield from groups.values()
-
-
-def _upwards(policy: Policy, chain: Chain) -> Iterator[tuple[str, Expression]]:
-    """Models of the tiers above that `on failure` may go to, by the first model that the chain has left."""
-    for case, models in cases(policy, chain):
-        for place, first in enumerate(models):
-            left = both(case, able(policy, first), *(blocked(policy, model) for model in models[:place]))
-            ranked = any(policy.tiers[tier][:1] == (first,) for tier in policy.order)
-            for model in above(policy, (first,) if ranked else models[place:]):
-                yield model, both(left, able(policy, model))
 
 
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}

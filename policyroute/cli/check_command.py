@@ -167,8 +167,7 @@ def _closing(paths: Sequence[Path], found: _Found, counted: Sequence[Diagnostic]
             f"proofs skipped: {questions} left open; `pip install 'policyroute[verify]'` answers them", err=True, fg="yellow"
         )
     if found.undecided:
-        proofs = "; proofs take a classifier's answer as open, and leave the others out" if found.proved else ""
-        click.secho(f"checked, but not applied by this version: {', '.join(found.undecided)}{proofs}", err=True, dim=True)
+        click.secho(f"checked, but not applied by this version: {', '.join(found.undecided)}", err=True, dim=True)
     if found.movable:
         click.secho(
             f"note: models lie at {', '.join(found.movable)}; a Responses request that refers to an earlier one is only tried where that API is spoken",

@@ -27,7 +27,7 @@ from policyroute.language.declarations import (
 from policyroute.language.diagnostics import Diagnostic, Label
 from policyroute.language.effects import Effects, canonical, classifier_signal, on_failure, on_stream_failure
 from policyroute.language.expressions import ExpressionChecker, Scope
-from policyroute.language.policy import TRUE, Arm, Explore, Forbid, Policy, Refuse, Route, Rule, Split, Target
+from policyroute.language.policy import TRUE, Arm, Explore, Forbid, Overflow, Policy, Refuse, Route, Rule, Split, Target
 from policyroute.language.source import Span
 from policyroute.language.statements import Construct
 
@@ -114,7 +114,9 @@ class _Checker:
         failures = self.own(syntax.OnFailure)
         return Policy(
             **parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()), guarantees=tuple(guarantees.values()),
-            on_failure=on_failure(failures), on_stream_failure=on_stream_failure(failures),
+            on_failure=on_failure(failures), on_stream_failure=on_stream_failure(failures), overflows=tuple(map(self._overflow, self.own(syntax.Limit))),
+            sticky=next((node.mode for node in self.own(syntax.Sticky)), ""),
+            escalates=tuple(dict.fromkeys(tier.value for node in self.own(syntax.Escalate) for tier in node.tiers)),
         )  # fmt: skip
 
     def _head(self) -> syntax.Header | None:
@@ -307,6 +309,12 @@ class _Checker:
                     self.effects.key(key),
                     tuple(Arm(share, route) for share, route in zip(shares, routes, strict=True) if isinstance(route, Route)),
                 )
+
+    def _overflow(self, node: syntax.Limit) -> Overflow:
+        condition = TRUE if node.condition is None else ExpressionChecker(self.scope).condition(node.condition)
+        return Overflow(
+            f"{node.kind} {node.name.value}", self.targets.expand(node.of, requested=False), condition, self._target(node.target)
+        )
 
     def _forbid(self, node: syntax.Forbid) -> Forbid:
         condition = TRUE if node.condition is None else ExpressionChecker(self.scope).condition(node.condition)

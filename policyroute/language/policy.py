@@ -334,6 +334,17 @@ class Guarantee:
 
 
 @dataclass(frozen=True, slots=True)
+class Overflow:
+    """Where a quota or budget (`title`) sends requests once it is used up: those for which `condition` holds, of the models `of` (all
+    where it is empty)."""
+
+    title: str
+    of: Chain
+    condition: Expression
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A whole checked policy. Maps are in order of declaration."""
 
@@ -356,3 +367,6 @@ class Policy:
     guarantees: tuple[Guarantee, ...] = ()
     on_failure: OnFailure | None = None
     on_stream_failure: OnStreamFailure | None = None
+    overflows: tuple[Overflow, ...] = ()
+    sticky: str = ""  # `never downgrade`, `keep model` or `keep while cached`
+    escalates: tuple[str, ...] = ()  # tiers whose weak answers are asked of the next tier up
