@@ -87,6 +87,7 @@ def test_wheel_holds_the_package(dist: Path) -> None:
         "policyroute/prices/abilities.json",
         "policyroute/py.typed",
         "policyroute/render/html/style.css",
+        *(f"policyroute/cli/init/{name}" for name in ("assistant.route", "policyroute.toml", "workflow.yml")),
     }
 
 
@@ -118,7 +119,9 @@ def test_wheel_works_away_from_the_source(dist: Path, tmp_path: Path) -> None:
     found = run([str(binaries / "python"), "-c", "import policyroute; print(policyroute.__file__)"], place)
     assert Path(found.strip()).is_relative_to(tmp_path)
     run([str(binaries / "pip"), "check"], place)
-    run([policyroute, "check", "policies"], place, **caches)
+    run([policyroute, "check", "policies", "--allow", "dead-end", "--allow", "unused-declaration"], place, **caches)
+    run([policyroute, "init", "new"], place)
+    run([policyroute, "check", "new/policies"], place, **caches)
     assert "passed" in run([policyroute, "test", "policies"], place, **caches)
     simulate = ["simulate", "traces/support.parquet", "--policy", "policies/support.route", "--json"]
     installed = json.loads(run([policyroute, *simulate], place, **caches))
