@@ -10,7 +10,9 @@ Rules of this module
 from __future__ import annotations
 
 import os
+import struct
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -170,6 +172,9 @@ class Store:
         return found
 
 
+READINGS = 5  # tries to read the workers' files, which come and go
+
+
 def shared(folder: Path, process: int) -> Store:
     """The store of this process in a shared folder. One per process: two would overwrite each other's numbers."""
     with _opening:
@@ -184,9 +189,16 @@ def together(folder: Path) -> Iterable[Family]:
     from prometheus_client.multiprocess import MultiProcessCollector
 
     _forget_dead(folder)
-    files = sorted(str(path) for path in folder.glob("*.db"))
-    found: Iterable[Family] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-    return found
+    for left in reversed(range(READINGS)):
+        files = sorted(str(path) for path in folder.glob("*.db"))
+        try:
+            found: Iterable[Family] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+            return found
+        except (OSError, ValueError, struct.error):  # a worker is making or removing a file at this moment
+            if not left:
+                raise
+            time.sleep(0.01)
+    return ()
 
 
 def _forget_dead(folder: Path) -> None:
