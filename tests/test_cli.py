@@ -332,10 +332,10 @@ def test_test_of_nothing_shows_nothing(place: Path) -> None:
     (place / "bare.route").write_text(GOOD.split("\ntest")[0], "utf-8")
     found = run("test", "bare.route")
     assert (found.exit_code, found.stdout) == (1, "bare.route\nno tests: nothing was shown\n")
-    acted = STATEFUL.replace("expect short -> mini", "expect short by quota few")
-    (place / "acted.route").write_text(acted, "utf-8")
-    found = run("test", "acted.route")
-    assert "  - short\n      it needs `quota few`" in found.stdout
+    classifier = 'classifier mood : good | bad { ask mini prompt "?" on failure good }\nrule bad_mood { when mood is bad then strong }\n'
+    (place / "asking.route").write_text(GOOD.replace("otherwise", f"{classifier}otherwise", 1), "utf-8")
+    found = run("test", "asking.route", "--untested", "ok")
+    assert "  - long\n      evaluation reaches `classifier mood`, whose answer is not given" in found.stdout
     assert "1 passed, 1 not run" in found.stdout
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from policyroute.analysis.conditions import able, both, cases, either, reached, stuck
 from policyroute.language.limits import blocked, reachable
-from policyroute.language.policy import FALSE, REQUESTED, TRUE, Chain, Expression, Overflow, Policy, Refuse, Route
+from policyroute.language.policy import FALSE, REQUESTED, TRUE, Chain, Expression, Policy, Refuse, Route
 from policyroute.language.reach import above
+from policyroute.language.statements import Allowance
 
 Reach = tuple[str, Expression, str]  # model, the requests that can reach it, and by what beside the rule
 
@@ -19,23 +20,23 @@ Reach = tuple[str, Expression, str]  # model, the requests that can reach it, an
 def reach(policy: Policy, route: Route) -> Iterator[Reach]:
     """All models that a request of this route can be sent to, whatever the state and whatever fails."""
     yield from _sent(policy, route.chain, TRUE, "")
-    for overflow in _overflows(policy, route):
-        if isinstance(overflow.target, Route):
-            yield from _sent(policy, overflow.target.chain, overflow.condition, f", when `{overflow.title}` is used up")
+    for allowance in _allowances(policy, route):
+        if isinstance(allowance.target, Route):
+            yield from _sent(policy, allowance.target.chain, allowance.condition, f", when `{allowance.title}` is used up")
     for chain in _held(policy, route):
         yield from _sent(policy, chain, TRUE, ", held by `sticky`")
 
 
 def refused(policy: Policy, route: Route) -> Expression:
     """The requests of this route that can be refused: no model is left, or a used-up limit says so."""
-    limits = (both(o.condition, _unanswered(policy, o)) for o in _overflows(policy, route))
+    limits = (both(o.condition, _unanswered(policy, o)) for o in _allowances(policy, route))
     return either(stuck(policy, route.chain), *limits)
 
 
-def _unanswered(policy: Policy, overflow: Overflow) -> Expression:
-    if isinstance(overflow.target, Refuse):
+def _unanswered(policy: Policy, allowance: Allowance) -> Expression:
+    if isinstance(allowance.target, Refuse):
         return TRUE
-    return stuck(policy, overflow.target.chain) if isinstance(overflow.target, Route) else FALSE
+    return stuck(policy, allowance.target.chain) if isinstance(allowance.target, Route) else FALSE
 
 
 def _sent(policy: Policy, chain: Chain, when: Expression, by: str) -> Iterator[Reach]:
@@ -68,18 +69,25 @@ def _escalated(policy: Policy, chain: Chain) -> Iterator[str]:
             yield policy.order[place]
 
 
-def _overflows(policy: Policy, route: Route) -> Iterator[Overflow]:
-    """The limits that can act on the route. A conversation that `sticky` holds elsewhere can meet any of them."""
-    for overflow in policy.overflows:
-        if not overflow.of or policy.sticky or REQUESTED in route.chain or set(overflow.of) & set(route.chain):
-            yield overflow
+def _allowances(policy: Policy, route: Route) -> Iterator[Allowance]:
+    """The quotas and budgets that can act on the route. A conversation that `sticky` holds elsewhere can meet any of them, and one that
+    lowers a request can lead it to another."""
+    reached, left = set(route.chain), list(policy.allowances)
+    while True:
+        acting = [one for one in left if not one.of or policy.sticky or REQUESTED in reached or set(one.of) & reached]
+        if not acting:
+            return
+        yield from acting
+        left = [one for one in left if one not in acting]
+        reached.update(model for one in acting if isinstance(one.target, Route) for model in one.target.chain)
 
 
 def _held(policy: Policy, route: Route) -> Iterator[Chain]:
     """Chains that `sticky` may put in the place of the route's: never a lower tier, but where `keep model` keeps whatever it was."""
     ranks = [place for place, tier in enumerate(policy.order) if set(policy.tiers[tier]) & set(route.chain)]
     lowest = min(ranks) if ranks and REQUESTED not in route.chain else 0
-    if policy.sticky == "keep model" or (policy.sticky == "keep while cached" and not ranks):
+    mode = policy.sticky.mode if policy.sticky else ""
+    if mode == "keep model" or (mode == "keep while cached" and not ranks):
         yield reachable(policy)
-    elif policy.sticky:
+    elif mode:
         yield from (policy.tiers[tier] for tier in policy.order[lowest:])

@@ -6,7 +6,7 @@ evaluation gets there. With `bounds`, a comparison of a costly number is first t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -56,12 +56,21 @@ class Live:
 
         Compiled when first asked for: deciding doesn't need it, trying a model that no chain names does.
         """
-        writer = _Writer(self.policy, self.bounds)
         limits = {model: blocked(self.policy, model) for model in self.policy.models}
-        names = {limit: f"blocked_{number}" for number, limit in enumerate(dict.fromkeys(limits.values()))}
-        source = [f"def {name}(v): return {writer.condition(limit)}" for limit, name in names.items()]
-        found = _run("\n".join(source), f"<limits of {self.policy.name}>", writer.constants)
-        return {model: found[names[limit]] for model, limit in limits.items()}
+        return dict(zip(limits, self.conditions(tuple(limits.values())), strict=True))
+
+    @cached_property
+    def guards(self) -> tuple[Callable[[Any], bool], ...]:
+        """The conditions of the policy's quotas and budgets, by their places."""
+        return tuple(self.conditions(tuple(one.condition for one in self.policy.allowances)))
+
+    def conditions(self, wanted: Sequence[Expression]) -> list[Callable[[Any], bool]]:
+        """Functions of a values object, one for each condition."""
+        writer = _Writer(self.policy, self.bounds)
+        names = {condition: f"condition_{number}" for number, condition in enumerate(dict.fromkeys(wanted))}
+        source = [f"def {name}(v): return {writer.condition(condition)}" for condition, name in names.items()]
+        found = _run("\n".join(source), f"<conditions of {self.policy.name}>", writer.constants)
+        return [found[names[condition]] for condition in wanted]
 
     def given(self, values: Mapping[str, Value]) -> Any:
         """An object that holds the given signal values, and the defaults for the others."""

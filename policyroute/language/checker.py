@@ -25,11 +25,11 @@ from policyroute.language.declarations import (
     with_mentioned,
 )  # fmt: skip
 from policyroute.language.diagnostics import Diagnostic, Label
-from policyroute.language.effects import Effects, canonical, classifier_signal, on_failure, on_stream_failure
+from policyroute.language.effects import Effects, canonical, classifier, classifier_signal, on_failure, on_stream_failure, sticky
 from policyroute.language.expressions import ExpressionChecker, Scope
-from policyroute.language.policy import TRUE, Arm, Explore, Forbid, Overflow, Policy, Refuse, Route, Rule, Split, Target
+from policyroute.language.policy import TRUE, Arm, Explore, Forbid, Policy, Refuse, Route, Rule, Split, Target
 from policyroute.language.source import Span
-from policyroute.language.statements import Construct
+from policyroute.language.statements import Allowance, Construct, Escalation
 
 EDITION = 1
 OTHERWISE = "otherwise"
@@ -114,9 +114,9 @@ class _Checker:
         failures = self.own(syntax.OnFailure)
         return Policy(
             **parts, doc=header.doc if header else "", tests=tests, digest=digest, gates=tuple(gates.values()), guarantees=tuple(guarantees.values()),
-            on_failure=on_failure(failures), on_stream_failure=on_stream_failure(failures), overflows=tuple(map(self._overflow, self.own(syntax.Limit))),
-            sticky=next((node.mode for node in self.own(syntax.Sticky)), ""),
-            escalates=tuple(dict.fromkeys(tier.value for node in self.own(syntax.Escalate) for tier in node.tiers)),
+            on_failure=on_failure(failures), on_stream_failure=on_stream_failure(failures), allowances=tuple(map(self._allowance, self.own(syntax.Limit))),
+            sticky=next(map(sticky, self.own(syntax.Sticky)), None), classifiers={node.name.value: classifier(node) for node in self.every(syntax.Classifier)},
+            escalations=tuple(map(self._escalation, self.own(syntax.Escalate))),
         )  # fmt: skip
 
     def _head(self) -> syntax.Header | None:
@@ -216,8 +216,8 @@ class _Checker:
             declare_pattern(self.scope, pattern)
         for signal in self.every(syntax.Signal):
             declare_signal(self.scope, signal)
-        for classifier in self.every(syntax.Classifier):
-            self.scope.signals[classifier.name.value] = classifier_signal(classifier)
+        for asked in self.every(syntax.Classifier):
+            self.scope.signals[asked.name.value] = classifier_signal(asked)
         for tunable in self.every(syntax.Tunable):
             declare_tunable(self.scope, tunable, self.values.get(tunable.name.value))
         unknown_tunables(self.scope, self.values, next((node.name.span for node in self.own(syntax.Header)), Span(0, 0, 0)))
@@ -310,11 +310,17 @@ class _Checker:
                     tuple(Arm(share, route) for share, route in zip(shares, routes, strict=True) if isinstance(route, Route)),
                 )
 
-    def _overflow(self, node: syntax.Limit) -> Overflow:
+    def _allowance(self, node: syntax.Limit) -> Allowance:
         condition = TRUE if node.condition is None else ExpressionChecker(self.scope).condition(node.condition)
-        return Overflow(
-            f"{node.kind} {node.name.value}", self.targets.expand(node.of, requested=False), condition, self._target(node.target)
-        )
+        of, target = self.targets.expand(node.of, requested=False), self._target(node.target)
+        kind: Any = node.kind
+        period: Any = node.period
+        return Allowance(kind, node.name.value, node.amount.value, period, node.key.value, of, condition, target, node.name.span)
+
+    def _escalation(self, node: syntax.Escalate) -> Escalation:
+        tiers = tuple(dict.fromkeys(tier.value for tier in node.tiers))
+        condition = ExpressionChecker(self.scope, answer=True).condition(node.condition)
+        return Escalation(tiers, condition, node.buffer, node.tiers[0].span)
 
     def _forbid(self, node: syntax.Forbid) -> Forbid:
         condition = TRUE if node.condition is None else ExpressionChecker(self.scope).condition(node.condition)

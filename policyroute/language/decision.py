@@ -18,7 +18,8 @@ class Decision:
 
     `chain` is what is left after limits, context and abilities, first choice first; it is empty where `refused` says why.
     `arm` is the split's arm from 0, or -1. `propensity` is the probability, over keys, of this arm and this exploration.
-    `shadows` are shadow rules above the deciding rule that would have taken the request.
+    `shadows` are shadow rules above the deciding rule that would have taken the request. `acted` names what changed the rule's choice by
+    what earlier requests left behind, in order: `sticky KEY`, `quota NAME`, `budget NAME`.
     """
 
     rule: str
@@ -28,6 +29,7 @@ class Decision:
     refused: str = ""
     explored: bool = False
     shadows: tuple[str, ...] = ()
+    acted: tuple[str, ...] = ()
 
 
 def draw(*parts: str) -> int:

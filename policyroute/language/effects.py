@@ -16,11 +16,12 @@ from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.expressions import ExpressionChecker, Scope
 from policyroute.language.policy import EnumType, KeyType, Signal
 from policyroute.language.source import Span
-from policyroute.language.statements import Construct, OnFailure, OnStreamFailure
+from policyroute.language.statements import Classifier, Construct, OnFailure, OnStreamFailure, Sticky
 
 CAUSES = ("timeout", "connection")
 SHARES = 10_000
 ABOUT = ("prompt", "last", "system")
+DEFAULT_ABOUT = "last"  # what a classifier is shown where it isn't said
 
 
 @dataclass
@@ -146,6 +147,30 @@ def classifier_signal(node: syntax.Classifier) -> Signal:
     return Signal(
         node.name.value, EnumType(members), failed if failed in members else members[0], "classifier", span=node.name.span
     )
+
+
+def classifier(node: syntax.Classifier) -> Classifier:
+    """A classifier as a value; what the checks report as lacking is empty."""
+    items: dict[str, Any] = {item.key: item.value for item in reversed(node.items)}
+    model, about = items.get("ask", (None, None))
+    shown = about.value if about is not None else DEFAULT_ABOUT
+    signal = classifier_signal(node)
+    assert isinstance(signal.type, EnumType)
+    return Classifier(
+        node.name.value, signal.type.members, model.value if model else "", _value(items, "prompt", ""), str(signal.default),
+        messages=shown if isinstance(shown, int) else 0, text=shown if isinstance(shown, str) else "", within=_value(items, "within", None),
+        remember=_value(items, "remember", 0), column=_value(items, "column", ""), span=node.name.span,
+    )  # fmt: skip
+
+
+def _value(items: dict[str, Any], key: str, otherwise: Any) -> Any:
+    return items[key].value if key in items else otherwise
+
+
+def sticky(node: syntax.Sticky) -> Sticky:
+    """`sticky` as a value."""
+    mode: Any = node.mode
+    return Sticky(node.key.value, node.lifetime.value, mode, node.key.span)
 
 
 def on_failure(nodes: Iterable[syntax.OnFailure]) -> OnFailure | None:

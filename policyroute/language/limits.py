@@ -58,6 +58,8 @@ def routes(policy: Policy) -> tuple[tuple[int, int, Route], ...]:
 def reachable(policy: Policy) -> tuple[str, ...]:
     """Models that some request could be sent to, in order of declaration."""
     chains = [route.chain for _, _, route in routes(policy)]
+    chains += [one.target.chain for one in policy.allowances if isinstance(one.target, Route)]
+    chains += [policy.tiers[tier] for tier in policy.order] if policy.sticky and policy.sticky.mode == "never downgrade" else []
     everyone = any(REQUESTED in chain for chain in chains)
     return tuple(name for name in policy.models if everyone or any(name in chain for chain in chains))
 
@@ -71,7 +73,20 @@ def read_signals(policy: Policy) -> tuple[str, ...]:
         names[policy.explore.key] = None
     if any(REQUESTED in route.chain for rule in policy.rules if not isinstance(rule.target, Refuse) for route in rule.routes):
         names[REQUESTED] = None
-    return tuple(names)
+    return tuple(names | dict.fromkeys(_read_by_state(policy)))
+
+
+def _read_by_state(policy: Policy) -> Iterator[str]:
+    """Signals that stickiness, quotas and budgets read: keys, conditions, and what a reservation is reckoned from."""
+    if policy.sticky:
+        yield policy.sticky.key
+        yield from ("tokens",) if policy.sticky.mode == "keep while cached" else ()
+    for one in policy.allowances:
+        yield one.key
+        yield from reads(one.condition)
+        yield from ("tokens", "max_output") if one.kind == "budget" else ()
+        if isinstance(one.target, Route) and REQUESTED in one.target.chain:
+            yield REQUESTED
 
 
 def requested_names(policy: Policy) -> dict[str, str]:

@@ -12,7 +12,16 @@ from datetime import date, datetime
 from typing import Literal as OneOf
 
 from policyroute.language.source import Span
-from policyroute.language.statements import Construct, Gate, OnFailure, OnStreamFailure
+from policyroute.language.statements import (
+    Allowance,
+    Classifier,
+    Construct,
+    Escalation,
+    Gate,
+    OnFailure,
+    OnStreamFailure,
+    Sticky,
+)  # fmt: skip
 
 # -- types ---------------------------------------------------------------------------------------------------------
 
@@ -334,17 +343,6 @@ class Guarantee:
 
 
 @dataclass(frozen=True, slots=True)
-class Overflow:
-    """Where a quota or budget (`title`) sends requests once it is used up: those for which `condition` holds, of the models `of` (all
-    where it is empty)."""
-
-    title: str
-    of: Chain
-    condition: Expression
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """A whole checked policy. Maps are in order of declaration."""
 
@@ -367,6 +365,12 @@ class Policy:
     guarantees: tuple[Guarantee, ...] = ()
     on_failure: OnFailure | None = None
     on_stream_failure: OnStreamFailure | None = None
-    overflows: tuple[Overflow, ...] = ()
-    sticky: str = ""  # `never downgrade`, `keep model` or `keep while cached`
-    escalates: tuple[str, ...] = ()  # tiers whose weak answers are asked of the next tier up
+    allowances: tuple[Allowance, ...] = ()
+    sticky: Sticky | None = None
+    classifiers: dict[str, Classifier] = field(default_factory=dict)
+    escalations: tuple[Escalation, ...] = ()
+
+    @property
+    def escalates(self) -> tuple[str, ...]:
+        """Tiers whose weak answers are asked of the next tier up."""
+        return tuple(dict.fromkeys(tier for each in self.escalations for tier in each.tiers))

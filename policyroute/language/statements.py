@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
 from policyroute.language.source import Span
+
+if TYPE_CHECKING:  # they hold what a policy is made of
+    from policyroute.language.policy import Chain, Expression, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +79,81 @@ class Construct:
     kind: str
     title: str
     detail: str
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+# -- state ---------------------------------------------------------------------------------------------------------
+
+StickyMode = OneOf["never downgrade", "keep model", "keep while cached"]
+Period = OneOf["minute", "hour", "day", "week", "month"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """What a conversation's (or another key's) last decision does to the next one, for `lifetime` milliseconds after it."""
+
+    key: str
+    lifetime: int
+    mode: StickyMode
+    span: Span = field(compare=False, default=Span.NONE)
+
+    @property
+    def title(self) -> str:
+        """What a decision that it changed names it, as `expect RULE by ...` does."""
+        return f"sticky {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A quota or a budget: what each value of `key` may use in a calendar `period`, of the models `of` (all where it is empty), by
+    requests for which `condition` holds. `amount` is in requests, or in picodollars. `target` takes those that no longer fit."""
+
+    kind: OneOf["quota", "budget"]
+    name: str
+    amount: int
+    period: Period
+    key: str
+    of: Chain
+    condition: Expression
+    target: Target
+    span: Span = field(compare=False, default=Span.NONE)
+
+    @property
+    def title(self) -> str:
+        """What a decision that it changed names it, as `expect RULE by ...` does."""
+        return f"{self.kind} {self.name}"
+
+
+# -- learned signals, weak answers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A signal that a model answers: `ask` it with `prompt`, about the last `messages` messages or the text `text`.
+
+    Its answer has `within` milliseconds (None: not said), and is remembered for `remember` milliseconds (0: never) by a hash of what
+    the model was shown. Without an answer it is `failed`.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    ask: str
+    prompt: str
+    failed: str
+    messages: int = 0
+    text: str = ""
+    within: int | None = None
+    remember: int = 0
+    column: str = ""
+    span: Span = field(compare=False, default=Span.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """A weak answer (`condition`, over the answer and the request) of a model of `tiers` is asked of the next tier up. `buffer` holds
+    streamed answers back until they are whole, so that they are tested too."""
+
+    tiers: tuple[str, ...]
+    condition: Expression
+    buffer: bool = False
     span: Span = field(compare=False, default=Span.NONE)

@@ -15,6 +15,7 @@ from policyroute.language.policy import Policy
 from policyroute.prices.cost import Cost, Usage
 from policyroute.signals.request import Api
 from policyroute.signals.values import Values
+from policyroute.state.deciding import Decided
 
 Verdict = Literal["answered", "refused", "failed", "cut", "abandoned", "cached", "passed"]
 """How a request ended: with an answer (the upstream's 4xx included), refused by the policy, without an answer of any upstream,
@@ -34,6 +35,18 @@ class Attempt:
     took: float
     result: str
     detail: str = ""  # host and reason of a failure, for the log
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """A classifier that a request's evaluation reached: its answer, where that comes from (`asked`, `remembered`, or why it could not
+    be had: `timeout`, `429`, `unclear`, ...), how long it took in milliseconds, and its cost (None: unknown)."""
+
+    name: str
+    member: str
+    result: str
+    took: float = 0.0
+    cost: Cost | None = None
 
 
 @dataclass(slots=True)
@@ -88,5 +101,14 @@ class Served:
     shadow: Shadow | None = None
     shadow_values: Values | None = None  # as the policy reads them that isn't served
     headers: Mapping[str, str] = field(default_factory=dict)
+    state: Decided | None = None  # what state made of the decision, None where the policy has none
+    store: str = ""  # the store's id
+    missed: bool = False  # the store was out of reach: decided without it
+    settled_number: int | None = None  # the store's step that settled the budgets
+    settled: int | None = None  # picodollars that they were charged in the end
+    classified: list[Classified] = field(default_factory=list)
+    escalated_from: str = ""  # the model whose weak answer was asked again, one tier up
+    first_usage: Usage | None = None  # of that answer
+    first_cost: Cost | None = None
     prompt: bytes | None = None
     answer: bytes | None = None

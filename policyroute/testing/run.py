@@ -3,14 +3,18 @@
 The live function runs twice: on the values, and as a server runs it, on the request, with bounds and with extraction when first
 read. SQL decides all the requests of a policy's tests in one query.
 
-A test that needs what this version doesn't compute (a quota's effect, a classifier's answer that isn't given) is not run,
-and says what it would need. It never counts as passed.
+The requests of a test follow one another, with what each leaves behind for the next: conversations, quotas, budgets. A budget is
+charged what a request costs at most, since a test has no answer whose cost would take its place.
+
+A test that needs what can't be known here (a classifier's answer that isn't given) is not run, and says what it would need. It never
+counts as passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,10 +27,14 @@ from policyroute.language.decision import Decision
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import Expect, Given, Policy, Test, Value
 from policyroute.language.reference import decide
+from policyroute.prices.catalog import load_catalog
 from policyroute.signals.given import Requests
+from policyroute.state.deciding import Stateful
+from policyroute.state.stores.memory import MemoryStore
+from policyroute.state.transitions import stateful
 from policyroute.testing.failures import explained
 
-STATEFUL = ("sticky", "quota", "budget")
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)  # when a test takes place that doesn't say
 NUMBER = '"$request"'  # no signal can be named with a `$`
 Status = Literal["passed", "failed", "not run"]
 
@@ -46,12 +54,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request of a test that runs: what it gives, what is expected, all signals' values, and the reference's decision."""
+    """One request of a test that runs: what it gives, what is expected, all signals' values, the rule's own decision as the
+    reference makes it, and what state made of that."""
 
     test: Test
     given: Given
     expect: Expect
     values: Mapping[str, Value]
+    plain: Decision
     decision: Decision
 
 
@@ -93,13 +103,6 @@ class Suite:
 
     def _needs(self, test: Test) -> str:
         """What the test needs that isn't computed yet, or the empty string."""
-        acted = [" ".join(expect.acted) for _, expect in test.steps if expect.acted]
-        if acted:
-            return f"it needs `{acted[0]}`, which this version doesn't apply"
-        stateful = [construct.title for construct in self.policy.constructs if construct.kind in STATEFUL]
-        several = len(test.steps) > 1 or any(given.repeated > 1 for given, _ in test.steps)
-        if several and stateful:
-            return f"it sends several requests, and the policy's `{'`, `'.join(stateful)}` is not applied by this version"
         for given, _ in test.steps:
             asked = self._asked(given)
             if asked:
@@ -121,14 +124,30 @@ class Suite:
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     def _requests(self, test: Test) -> tuple[Request, ...]:
-        """A step each: without state, a request that is repeated is decided as the first time."""
         if test not in self._known:
-            self._known[test] = tuple(self._request(test, given, expect) for given, expect in test.steps)
+            self._known[test] = tuple(self._followed(test))
         return self._known[test]
 
-    def _request(self, test: Test, given: Given, expect: Expect) -> Request:
-        values = self._make.values(given)
-        return Request(test, given, expect, values, decide(self.policy, values))
+    def _followed(self, test: Test) -> Iterator[Request]:
+        """A step each, with the state that the steps before it left; of a request that is repeated, the last one."""
+        store, at = MemoryStore(), START
+        for given, expect in test.steps:
+            values = self._make.values(given)
+            plain = decision = decide(self.policy, values)
+            at = given.time or at
+            machine = self._stateful
+            for _ in range(given.repeated if machine else 0):
+                assert machine is not None
+                live = machine.live.given({name: values[name] for name in self._read})
+                decision = machine.decide(store, plain, live, at).decision
+            yield Request(test, given, expect, values, plain, decision)
+
+    @cached_property
+    def _stateful(self) -> Stateful | None:
+        if not stateful(self.policy):
+            return None
+        priced = any(one.kind == "budget" for one in self.policy.allowances)
+        return Stateful(self._live[0], load_catalog().for_policy(self.policy) if priced else {})
 
     def _outcome(self, test: Test, requests: Sequence[tuple[Request, list[str]]]) -> Outcome:
         details: list[str] = []
@@ -145,7 +164,7 @@ class Suite:
 
     def _elsewhere(self, request: Request, sql: tuple[int, int, str]) -> list[str]:
         """What other readings decide, where it is something else."""
-        wanted = request.decision
+        wanted = request.plain
         plain, bounded = self._live
         readings = {
             "the live function": plain.decide(plain.given({name: request.values[name] for name in self._read})),
@@ -214,18 +233,20 @@ def met(expect: Expect, decision: Decision) -> bool:
     """Whether a decision is what was expected."""
     if expect.rule != decision.rule or (expect.refused and not decision.refused):
         return False
+    if expect.acted is not None and " ".join(expect.acted) not in decision.acted:
+        return False
     return expect.chain is None or expect.chain == decision.chain
 
 
 def expected(expect: Expect) -> str:
     """What is expected, as it was written; tiers as their models."""
+    rule = f"{expect.rule} by {' '.join(expect.acted)}" if expect.acted else expect.rule
     if expect.refused:
-        return f"{expect.rule} -> refused"
-    return expect.rule if expect.chain is None else f"{expect.rule} -> {', '.join(expect.chain)}"
+        return f"{rule} -> refused"
+    return rule if expect.chain is None else f"{rule} -> {', '.join(expect.chain)}"
 
 
 def shown(decision: Decision) -> str:
     """A decision in the words of `expect`."""
-    return (
-        f"{decision.rule} -> {', '.join(decision.chain)}" if decision.chain else f'{decision.rule} -> refused "{decision.refused}"'
-    )
+    rule = f"{decision.rule} by {', '.join(decision.acted)}" if decision.acted else decision.rule
+    return f"{rule} -> {', '.join(decision.chain)}" if decision.chain else f'{rule} -> refused "{decision.refused}"'

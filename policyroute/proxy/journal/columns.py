@@ -33,7 +33,9 @@ OWN: dict[str, str] = {
     "decision_propensity": "DOUBLE", "propensity": "DOUBLE", "served_model": "VARCHAR", "attempts": "VARCHAR", "client_retry": "BIGINT", "caller": "VARCHAR",
     "answer_cached": "BOOLEAN", "saved_usd": "DECIMAL(24,12)", "overhead_ms": "DOUBLE", "extractor": "VARCHAR", "odd_signals": "VARCHAR",
     "shadow_policy_digest": "VARCHAR", "shadow_rule": "VARCHAR", "shadow_chain": "VARCHAR", "shadow_cost_usd": "DECIMAL(24,12)",
-    "shortened": "VARCHAR", "withheld": "VARCHAR",
+    "shortened": "VARCHAR", "withheld": "VARCHAR", "decision_acted": "VARCHAR", "state_store": "VARCHAR", "state_number": "BIGINT",
+    "state_missed": "BOOLEAN", "settled_number": "BIGINT", "settled_usd": "DECIMAL(24,12)", "classified": "VARCHAR", "classifier_cost_usd": "DECIMAL(24,12)",
+    "escalated_from": "VARCHAR", "escalated_input_tokens": "BIGINT", "escalated_output_tokens": "BIGINT", "escalated_cost_usd": "DECIMAL(24,12)",
 }  # fmt: skip
 COLUMNS = CANONICAL | OWN
 READY = {column for row in SIGNALS.values() for column in row.columns}

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from policyroute.prices.cost import Cost
 from policyroute.prices.money import to_decimal
 from policyroute.proxy.journal.columns import CANONICAL, Columns, asked_model
 from policyroute.proxy.journal.content import content_of
-from policyroute.proxy.served import Served
+from policyroute.proxy.served import Classified, Served
 from policyroute.signals.facts import VERSION
 from policyroute.signals.kept import kept_signal
 from policyroute.signals.text import ScannerError
@@ -40,7 +40,7 @@ def row_of(served: Served, *, prompts: bool = False, redact: Redact | None = Non
     """The row of a finished request, without columns of ours that are null. `prompts` adds its content, through `redact`. Reads all
     signals of its policy."""
     columns, values = _columns(served.policy), served.values
-    own = _request(served, values) | _outcome(served, columns) | _decision(served, columns) | _around(served)
+    own = _request(served, values) | _outcome(served, columns) | _decision(served, columns) | _state(served) | _around(served)
     row: dict[str, object] = {name: value for name, value in own.items() if value is not None}
     if values is not None:
         row |= _signals(served, values, columns, own)
@@ -168,6 +168,40 @@ def _propensity(served: Served, decision: Decision, columns: Columns) -> float |
         return None
     certain = columns.certain and decision.arm < 0
     return 1.0 if certain and served.propensity is None else served.propensity
+
+
+def _state(served: Served) -> dict[str, object]:
+    """What state, classifiers and a weak first answer had to do with it."""
+    decision = served.decision
+    found: dict[str, object] = {}
+    if decision is not None and (served.state is not None or served.missed):
+        number = served.state.number if served.state is not None else None
+        found = {
+            "decision_acted": ",".join(decision.acted), "state_store": served.store or None, "state_number": number, "state_missed": served.missed,
+            "settled_number": served.settled_number, "settled_usd": None if served.settled is None else dollars(Cost(served.settled)),
+        }  # fmt: skip
+    if served.classified:
+        found |= {"classified": _classified(served.classified), "classifier_cost_usd": dollars(_total(served.classified))}
+    if served.escalated_from:
+        usage = served.first_usage
+        found |= {
+            "escalated_from": served.escalated_from, "escalated_input_tokens": usage.input if usage else None,
+            "escalated_output_tokens": usage.output if usage else None, "escalated_cost_usd": dollars(served.first_cost),
+        }  # fmt: skip
+    return found
+
+
+def _classified(answers: Sequence[Classified]) -> str:
+    told = [
+        {"name": a.name, "member": a.member, "result": a.result, "took_ms": a.took, "cost_usd": dollars(a.cost)} for a in answers
+    ]
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _total(answers: Sequence[Classified]) -> Cost | None:
+    """What the classifiers cost together, None where one's cost isn't known."""
+    costs = [answer.cost for answer in answers]
+    return None if None in costs else Cost(sum(cost.picodollars for cost in costs if cost is not None))
 
 
 def _around(served: Served) -> dict[str, object]:

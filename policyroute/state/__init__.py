@@ -1,0 +1,1 @@
+"""What earlier requests leave behind: one pure transition, and the stores that keep what it says between requests."""
