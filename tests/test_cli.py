@@ -332,7 +332,9 @@ def test_test_of_nothing_shows_nothing(place: Path) -> None:
     (place / "bare.route").write_text(GOOD.split("\ntest")[0], "utf-8")
     found = run("test", "bare.route")
     assert (found.exit_code, found.stdout) == (1, "bare.route\nno tests: nothing was shown\n")
-    classifier = 'classifier mood : good | bad { ask mini prompt "?" on failure good }\nrule bad_mood { when mood is bad then strong }\n'
+    classifier = (
+        'classifier mood : good | bad { ask mini prompt "?" on failure good }\nrule bad_mood { when mood is bad then strong }\n'
+    )
     (place / "asking.route").write_text(GOOD.replace("otherwise", f"{classifier}otherwise", 1), "utf-8")
     found = run("test", "asking.route", "--untested", "ok")
     assert "  - long\n      evaluation reaches `classifier mood`, whose answer is not given" in found.stdout

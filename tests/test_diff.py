@@ -18,7 +18,7 @@ from policyroute.language import Policy
 from policyroute.replay.diff.changes import changes
 from policyroute.replay.diff.compare import compare
 from policyroute.replay.diff.report import CLASSES, difference
-from policyroute.replay.options import Options, SimulationError
+from policyroute.replay.options import Options
 from policyroute.replay.simulate import simulate
 from tests.simulate_support import ROOT, Json, catalog, picodollars, policy_from, policy_of
 
@@ -268,11 +268,10 @@ def test_other_fallbacks_and_other_rules_are_told(trace: Write) -> None:
     assert (counts["moved"], counts["same_by_another_rule"], counts["same_with_other_fallbacks"]) == (1, 1, 1)
 
 
-def test_without_is_demanded_and_told(trace: Write) -> None:
+def test_state_moves_decisions_and_without_is_told(trace: Write) -> None:
     plain = TWO + "rule short { when tokens < 100 then mini }\notherwise { then big }\n"
-    old, new = policy_from(plain), policy_from(plain + "quota few { 5 per day by user of big when tokens > 5 then mini }\n")
-    with pytest.raises(SimulationError, match="few"):
-        diff(old, new, trace(call()))
+    old, new = policy_from(plain), policy_from(plain + "quota few { 2 per day by user of big when tokens > 5 then mini }\n")
+    assert diff(old, new, trace(*(call(500 + number) for number in range(4))))["decisions"]["moved"] == 2
     assert any("new policy is replayed without" in text for text in diff(old, new, trace(call()), without=["quota"])["assumptions"])
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from policyroute.prices.cost import Usage, cost
+from policyroute.replay.effects.aside import ANSWERED, FRAMING
 from policyroute.replay.options import SimulationError
+from policyroute.signals.tokens import count
 from tests.simulate_support import SHARED, Json, catalog, picodollars, policy_from, replay
 
 MODELS = """
@@ -358,7 +360,7 @@ def test_prompts_share_what_their_hashes_say(tmp_path: Path) -> None:
 
 
 def test_a_classifier_is_counted_and_never_free(tmp_path: Path) -> None:
-    """It would be asked for the two requests that reach its rule; no price is made up for that, and the report says so."""
+    """It is asked for the two requests that reach its rule, at the price of what it is shown: here the whole request."""
     policy = policy_from(
         MODELS + 'classifier difficulty : easy | hard { ask nano about last prompt "Easy or hard?" on failure easy }\n'
         "rule short { when tokens < 100 then nano }\nrule tough { when difficulty is hard then opus }\notherwise { then sonnet }\n"
@@ -368,16 +370,40 @@ def test_a_classifier_is_counted_and_never_free(tmp_path: Path) -> None:
         for size in (50, 500, 600)
     ]  # fmt: skip
     found = replay(policy, written(rows, tmp_path / "t.jsonl"), assume={"difficulty": "easy"})
-    assert found["costs"] == [{"what": "calls of the classifier `difficulty`, not priced", "rows": 2, "usd": None}]
-    assert "the classifier `difficulty` would be asked for 2 requests; what that costs is in no figure" in found["assumptions"]
+    nano = next(iter(catalog().for_policy(policy)["nano"].prices))
+    shown = 500 + 600 + 2 * (count("Easy or hard?") + FRAMING)
+    most = Decimal(shown * nano.input + 2 * ANSWERED * (nano.output or 0)) / 10**12
+    (line,) = found["costs"]
+    assert Decimal(line["usd"]) == most
+    assert any("the classifier `difficulty` is asked for up to 2 requests" in text for text in found["assumptions"])
+    assert found["waterfall"][-2]["usd"] == line["usd"]
 
 
-def test_an_escalation_that_is_left_out_is_a_line(tmp_path: Path) -> None:
+def test_answers_that_nobody_tested_are_taken_to_be_strong(tmp_path: Path) -> None:
     policy = policy_from(
         MODELS
         + "escalate low { when answer is empty then up }\nrule short { when tokens < 100 then low }\notherwise { then high }\n"
     )
     base = {"ts": "2026-05-01T10:00:00Z", "model": "opus-1", "provider": "anthropic", "output_tokens": 1}
     path = written([base | {"input_tokens": 50}, base | {"input_tokens": 500}], tmp_path / "t.jsonl")
-    found = replay(policy, path, without=["escalate"])
-    assert found["costs"] == [{"what": "`escalate low`, left out and not priced", "rows": 1, "usd": None}]
+    found = replay(policy, path)
+    assert found["costs"] == []
+    assert "1 answers of `low` are taken to be strong enough: nobody has tested them" in found["assumptions"]
+
+
+def test_a_known_weak_answer_is_asked_again(tmp_path: Path) -> None:
+    """The journal says that `nano` gave a weak answer and `opus` another one: under the same policy both are paid, before and after."""
+    policy = policy_from(
+        MODELS
+        + "escalate low { when answer is empty then up }\nrule short { when tokens < 100 then low }\notherwise { then high }\n"
+    )
+    base = {"ts": "2026-05-01T10:00:00Z", "provider": "anthropic", "output_tokens": 10}
+    weak = base | {"model": "opus-1", "input_tokens": 50, "escalated_from": "nano", "escalated_cost_usd": "0.000100"}
+    path = written([weak, base | {"model": "nano-1", "provider": "openai", "input_tokens": 50}], tmp_path / "t.jsonl")
+    found = replay(policy, path)
+    assert (found["headline"]["changed"], Decimal(found["headline"]["saving_usd"])) == (0, 0)
+    opus = next(iter(catalog().for_policy(policy)["opus"].prices))
+    nano = next(iter(catalog().for_policy(policy)["nano"].prices))
+    answers = 50 * opus.input + 10 * (opus.output or 0) + 50 * nano.input + 10 * (nano.output or 0)
+    assert Decimal(found["headline"]["routed_usd"]) == Decimal(answers) / 10**12 + Decimal("0.000100")
+    assert any(text.startswith("1 answers are known to be weak and are asked again") for text in found["assumptions"])

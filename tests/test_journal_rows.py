@@ -710,7 +710,7 @@ READ: list[tuple[str, dict[str, list[Any]], list[Any], str]] = [  # signal, colu
     ("tokens", {"signal tokens": [5, None], "tokens": [6, 7]}, [5, 7], "column `signal tokens`, else column `tokens`"),
     ("hour", {"signal hour": [5, 99, None]}, [5, 23, None], "column `signal hour`"),
     ("level", {"level": ["easy", "odd", None]}, ["easy", None, None], "column `level`"),
-    ("level", {"input_tokens": [1]}, [None], "not in the trace: classifiers are not yet replayed"),
+    ("level", {"input_tokens": [1]}, [None], "not in the trace: nobody has asked the classifier"),
 ]  # fmt: skip
 
 

@@ -162,13 +162,14 @@ def test_bfcl_requests_without_answers_have_no_price() -> None:
 @pytest.mark.skipif(not DESIGNED.exists(), reason="needs ../shared/design/policies")
 @pytest.mark.parametrize("path", [DESIGNED / "support.route", DESIGNED / "coding.route"], ids=lambda path: path.stem)
 def test_designed_policies(path: Path, kept: Path) -> None:
-    """Refused as they stand, since they hold state; replayed without it when that is said, and then the report says so."""
+    """Replayed as they stand, with what their state did; and without it where that is said, and then the report says so."""
     policy, trace = policy_of(path), data("tau_bench/gpt-4o-airline_steps.parquet")
     stateful = [construct.title for construct in policy.constructs if construct.kind in ("sticky", "quota", "budget", "escalate")]
-    if stateful:
-        with pytest.raises(SimulationError) as refused:
-            replay(policy, trace)
-        assert all(f"`{title}`" in refused.value.message for title in stateful)
+    with pytest.raises(SimulationError, match="the trace has no times"):
+        replay(policy, trace, cache=kept)
+    whole = replay(policy, Path(__file__).parents[1] / "traces" / f"{path.stem}.parquet", cache=kept, assume={"difficulty": "easy"})
+    assert whole["state"]["rows"] + whole["state"]["outside"] == whole["trace"]["rows"]
+    assert not any("is replayed without" in text for text in whole["assumptions"])
     found = replay(policy, trace, without=stateful, cache=kept)
     rows_by_class(found)
     assert all(any(title in text and "without" in text for text in found["assumptions"]) for title in stateful)

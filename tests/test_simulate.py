@@ -167,10 +167,21 @@ def test_baseline_of_another_policy(trace: Write) -> None:
     }
 
 
-def test_a_stateful_baseline_is_refused_too(trace: Write) -> None:
-    other = policy_from(SIZES + "quota few { 5 per day by user of big when tokens > 5 then mini }\n")
-    with pytest.raises(SimulationError, match="quota few"):
-        replay(policy_from(SIZES), trace(call()), baseline_policy=other)
+def test_a_baseline_has_its_own_state(trace: Write) -> None:
+    """The other policy's quota takes the third large request to the small model; ours leaves it where it was."""
+    other = policy_from(SIZES + "quota few { 2 per day by user of big when tokens > 5 then mini }\n")
+    path = trace(call(500, 1), call(500, 2), call(500, 3))
+    found = replay(policy_from(SIZES), path, baseline_policy=other)
+    assert {(line["from"], line["to"]): line["rows"] for line in found["flows"]} == {("big", "big"): 2, ("mini", "big"): 1}
+    assert found["state"] is None
+
+
+def test_state_needs_times(trace: Write) -> None:
+    policy = policy_from(SIZES + "quota few { 2 per day by user of big then mini }\n")
+    path = trace({name: value for name, value in call(500).items() if name != "ts"})
+    with pytest.raises(SimulationError, match="`quota few` can't be replayed: the trace has no times"):
+        replay(policy, path)
+    assert replay(policy, path, without=["quota"])["state"] is None
 
 
 # -- names ---------------------------------------------------------------------------------------------------------

@@ -183,6 +183,18 @@ class Query:
         """The name of the row's tier, or its chain joined by commas; NULL where the rule refuses."""
         return self._by_place({(n, arm): literal(route.tier or ",".join(route.chain)) for n, arm, route in self.routes}, "NULL")
 
+    def by_route(self, of: Callable[[Route], str], otherwise: str) -> str:
+        """One expression for the row's route, `otherwise` where the rule refuses."""
+        return self._by_place({(number, arm): of(route) for number, arm, route in self.routes}, otherwise)
+
+    def first_model(self, chain: Chain) -> str:
+        """The number of the first usable model of any chain; NOBODY, or STUCK where a limit is unknown."""
+        return self._first_model(chain)
+
+    def usable_names(self, chain: Chain) -> str:
+        """The usable models of any chain, joined by commas; NULL where a limit is unknown."""
+        return self._chain(chain)
+
     def _by_place(self, found: Mapping[tuple[int, int], str], otherwise: str) -> str:
         places: dict[str, list[tuple[int, int]]] = {}
         for place, sql in found.items():
@@ -202,12 +214,16 @@ class Query:
         for place, name in enumerate(chain):
             if name != REQUESTED:
                 conditions = () if REQUESTED not in chain[:place] else (_is_not_requested(name),)
-                found.append((name, _all(*conditions, _not(self.limits[name]))))
+                found.append((name, _all(*conditions, _not(self._limit(name)))))
                 continue
             for model, limit in self.limits.items():
                 if model not in chain[:place]:
                     found.append((model, _all(_is_requested(model), _not(limit))))
         return found
+
+    def _limit(self, model: str) -> Expression:
+        limit = self.limits.get(model)
+        return blocked(self.policy, model) if limit is None else limit
 
     def _first_model(self, chain: Chain) -> str:
         whens: list[str] = []

@@ -63,8 +63,21 @@ _UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_40
     help="Evaluate and journal another policy too; it is never served.",
 )
 @click.option(
-    "--without", default="", metavar="WORDS", help="Leave constructs out that this version doesn't apply (quota,sticky,...)."
+    "--state",
+    "store",
+    default="policyroute-state.sqlite",
+    metavar="WHERE",
+    show_default=True,
+    help="Where conversations, quotas and budgets are kept: a file, `memory` (one worker), `redis://HOST`.",
 )
+@click.option(
+    "--state-failure",
+    default="open",
+    show_default=True,
+    type=click.Choice(["open", "closed"]),
+    help="Where the store is out of reach: decide without it, or refuse.",
+)
+@click.option("--without", default="", metavar="WORDS", help="Serve the policy as if it had none of these (quota,sticky,...).")
 @click.option(
     "--prices",
     "price_file",
@@ -90,7 +103,7 @@ _UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_40
 @click.option("--no-tests", is_flag=True, help="Serve a policy without running its tests first.")
 def command(
     policy: str | None, host: str, port: int, workers: int, streams: int, keys: Path | None, apis: tuple[str, ...], journal: str, journal_window: str,
-    prompts: bool, redact: str, shadow: Path | None, without: str, price_file: Path | None, answer_cache: str, access_log: str, otel: bool,
+    prompts: bool, redact: str, shadow: Path | None, store: str, state_failure: str, without: str, price_file: Path | None, answer_cache: str, access_log: str, otel: bool,
     connect_timeout: str, first_byte_timeout: str, idle_timeout: str, ping: str, body_limit: int, shutdown_timeout: str, no_headers: bool, check_only: bool, no_tests: bool,
 ) -> None:  # fmt: skip
     """Serve POLICY as a gateway that speaks the OpenAI and the Anthropic API.
@@ -108,13 +121,15 @@ def command(
             f"`--host {host}` would serve anybody",
             "give `--keys FILE` (`policyroute keys new NAME --file FILE` makes one), or serve 127.0.0.1",
         )
+    if store == "memory" and workers > 1:
+        raise CannotRun("`--state memory` is one worker's own", "`--workers 1`, or a file: `--state policyroute-state.sqlite`")
     with _shared_folder() as state:
         settings = Settings(
             policy=one_policy(policy), keys=keys, prices=price_file, shadow=shadow, without=tuple(filter(None, without.split(","))), apis=apis,
             journal=None if journal == "off" else Path(journal), window=_seconds(journal_window), prompts=prompts, redact=redact,
             access_log=access_log, spans=otel, answers=_seconds(answer_cache), body_limit=body_limit << 20,
             connect=_seconds(connect_timeout), first_byte=_seconds(first_byte_timeout), idle=_seconds(idle_timeout), ping=_seconds(ping),
-            headers=not no_headers, state=state,
+            headers=not no_headers, state=state, store=store, store_closed=state_failure == "closed",
         )  # fmt: skip
         port = _free_port(host, port)
         _checked(settings, port, tests=not no_tests, full=check_only)
@@ -125,6 +140,7 @@ def command(
 
 def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
     """Load once, here, so that what is wrong is said before a port is open; and say what is worth knowing."""
+    from policyroute.proxy.keeping import reachable, without_password
     from policyroute.proxy.providers import calls_itself
     from policyroute.proxy.reload import tests_fail
     from policyroute.proxy.service import load_service
@@ -132,6 +148,7 @@ def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
 
     try:
         service = load_service(settings, os.environ)
+        reachable(settings.store, service.deciding)
         untested = tests_fail(settings) if tests else ""
     except ServeError as error:
         raise CannotRun(error.message, error.help) from None
@@ -158,6 +175,8 @@ def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
         click.echo(f"model     {name}  {policy.models[name].id}  {endpoint.base_url}", err=True)
     click.echo(f"keys      {settings.keys or 'none: this machine only'}", err=True)
     click.echo(f"journal   {settings.journal or 'off'}", err=True)
+    if service.deciding.stateful is not None:
+        click.echo(f"state     {without_password(settings.store)}", err=True)
     del service
     gc.collect()
 

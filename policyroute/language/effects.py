@@ -14,7 +14,7 @@ from policyroute.language import syntax
 from policyroute.language.declarations import Targets
 from policyroute.language.diagnostics import did_you_mean
 from policyroute.language.expressions import ExpressionChecker, Scope
-from policyroute.language.policy import EnumType, KeyType, Signal
+from policyroute.language.policy import EnumType, KeyType, Place, Signal
 from policyroute.language.source import Span
 from policyroute.language.statements import Classifier, Construct, OnFailure, OnStreamFailure, Sticky
 
@@ -145,8 +145,18 @@ def classifier_signal(node: syntax.Classifier) -> Signal:
     members = tuple(dict.fromkeys(member.value for member in node.members))
     failed = next((item.value.value for item in node.items if item.key == "on failure"), members[0])  # type: ignore[attr-defined]
     return Signal(
-        node.name.value, EnumType(members), failed if failed in members else members[0], "classifier", span=node.name.span
+        node.name.value,
+        EnumType(members),
+        failed if failed in members else members[0],
+        "classifier",
+        _columns(node),
+        span=node.name.span,
     )
+
+
+def _columns(node: syntax.Classifier) -> tuple[Place, ...]:
+    """The column of a trace that holds a classifier's answers, where it is named."""
+    return tuple(Place("column", item.value.value) for item in node.items if item.key == "column")  # type: ignore[attr-defined]
 
 
 def classifier(node: syntax.Classifier) -> Classifier:

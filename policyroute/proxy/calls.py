@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from policyroute.language.decision import NO_MODEL, Decision
 from policyroute.language.policy import Refuse
 from policyroute.proxy import headers as heads
 from policyroute.proxy.bodies import BodyError, read_body
@@ -25,6 +26,7 @@ from policyroute.proxy.upstream.transport import UpstreamFailed
 from policyroute.proxy.wire.models import listed, one_listed
 from policyroute.proxy.wire.surface import SURFACES, BadBody, Surface, parse
 from policyroute.signals.values import Values
+from policyroute.state.deciding import seconds_until
 
 Environ = dict[str, Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -33,6 +35,7 @@ JSON = ("content-type", "application/json")
 DRY_RUN, COUNT_TOKENS, MODELS = "/v1/route", "/v1/messages/count_tokens", "/v1/models"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", "", "localhost"})
 NO_RETRY = ("x-should-retry", "false")
+STATELESS = "conversations, quotas and budgets can't be looked up at the moment"
 
 
 @dataclass
@@ -142,10 +145,11 @@ class Calls:
     ) -> _Asked:  # fmt: skip
         at = datetime.now(UTC)
         deciding, policy = service.deciding, service.policy
-        values = deciding.reader(facts_of(fields, found, caller, at, policy))
-        decision = deciding.decide(values)
-        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, policy.digest, values, decision=decision)
-        served.tier, served.caller = deciding.tier(decision), caller.name
+        values = service.asking(facts_of(fields, found, caller, at, policy))
+        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, policy.digest, values, classified=values.classified)
+        plain = deciding.decide(values)
+        served.decision = self.gateway.keeping.decide(deciding, plain, served, values, at)
+        served.tier, served.caller = (served.state and served.state.tier) or deciding.tier(plain), caller.name
         served.user, served.team, served.conversation = (_key(values, policy, name) for name in ("user", "team", "conversation"))
         served.requested = fields["model"] if isinstance(fields.get("model"), str) else ""
         served.stream = fields.get("stream") is True
@@ -164,7 +168,8 @@ class Calls:
 
     def _decided(self, asked: _Asked) -> Running:
         served, service, incoming = asked.served, asked.service, asked.incoming
-        assert served.decision is not None
+        if served.decision is None:
+            raise self._ended(asked, Refusal(503, STATELESS, "state_unavailable", [NO_RETRY, ("retry-after", "1")]))
         if served.decision.refused:
             raise self._refused(asked)
         outgoing = Outgoing(service, incoming)
@@ -181,6 +186,7 @@ class Calls:
             why = outgoing.why_not(permitted[0])
             raise self._ended(asked, Refusal(400, f"no model of the decision can take this request: {why}", "no_model"))
         exchange = Exchange(self.gateway.means, service, outgoing, served, reached)
+        exchange.watch.waited = _classifying(served)
 
         streams = self.gateway.streams
         if incoming.stream:
@@ -196,6 +202,10 @@ class Calls:
     def _refused(self, asked: _Asked) -> Refusal:
         decision, policy = asked.served.decision, asked.service.policy
         assert decision is not None
+        full = asked.served.state.full if asked.served.state else None
+        if full is not None and not _left_over(decision):
+            wait = ("retry-after", str(seconds_until(full, asked.served.at)))
+            return self._ended(asked, Refusal(429, decision.refused, f"{full.allowance.kind}_used_up", [NO_RETRY, wait]))
         stated = any(rule.name == decision.rule and isinstance(rule.target, Refuse) for rule in policy.rules)
         code = "refused_by_policy" if stated else "no_model"
         return self._ended(asked, Refusal(400, decision.refused, code))
@@ -207,7 +217,7 @@ class Calls:
         served.latency = served.overhead = (self.gateway.means.clock() - asked.incoming.started) * 1000
         self.gateway.record(served, asked.service)
         own = heads.ours(served, served.overhead) if self.gateway.settings.headers else []
-        refusal.headers, refusal.id = [NO_RETRY, *own], served.id
+        refusal.headers, refusal.id = [*refusal.headers, *own], served.id
         return refusal
 
     # -- the answer cache --------------------------------------------------------------------------------------------------
@@ -283,8 +293,8 @@ class Calls:
         _, fields = self._body(environ)
         service, at = self.gateway.service, datetime.now(UTC)
         values = service.deciding.reader(facts_of(fields, found, caller, at, service.policy))
-        decision = service.deciding.decide(values)
-        return 200, [JSON], json.dumps(explanation(service.deciding, service.sources, values, decision, at)).encode()
+        decided = self.gateway.keeping.peek(service.deciding, service.deciding.decide(values), values, at)
+        return 200, [JSON], json.dumps(explanation(service.deciding, service.sources, values, decided, at)).encode()
 
     def _count_tokens(self, environ: Environ, found: Mapping[str, str]) -> Answer:
         """By the provider where the decided model speaks the API itself, else our own count, which is called an estimate."""
@@ -292,7 +302,7 @@ class Calls:
         body, fields = self._body(environ)
         service, at = self.gateway.service, datetime.now(UTC)
         values = service.deciding.reader(facts_of(fields, found, caller, at, service.policy))
-        decision = service.deciding.decide(values)
+        decision = self.gateway.keeping.peek(service.deciding, service.deciding.decide(values), values, at).decision
         model = decision.chain[0] if decision.chain else ""
         if model and service.endpoints[model].counts_tokens:
             query = environ.get("QUERY_STRING", "")
@@ -342,6 +352,15 @@ class Calls:
             return body, parse(body)
         except BadBody as error:
             raise Refusal(400, str(error), "invalid_json") from None
+
+
+def _classifying(served: Served) -> float:
+    return sum(one.took for one in served.classified) / 1000
+
+
+def _left_over(decision: Decision) -> bool:
+    """Whether a refusal is for want of a model, and not what a used-up quota or budget says."""
+    return decision.refused == NO_MODEL
 
 
 def _apart(incoming: Incoming, permitted: tuple[str, ...]) -> tuple[str, ...]:

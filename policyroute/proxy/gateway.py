@@ -14,9 +14,11 @@ import policyroute
 from policyroute.proxy.access_log import AccessLog
 from policyroute.proxy.answers import AnswerCache
 from policyroute.proxy.breaker import Breaker
+from policyroute.proxy.classifier.memory import Memory
 from policyroute.proxy.journal import Journal
 from policyroute.proxy.journal.redact import redactor
 from policyroute.proxy.journal.rows import Redact, row_of
+from policyroute.proxy.keeping import Keeping
 from policyroute.proxy.means import Means
 from policyroute.proxy.metrics import Metrics
 from policyroute.proxy.recorder import Recorder, Writer
@@ -36,8 +38,11 @@ class Gateway:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self.settings, self.environ = settings, environ
-        self.service: Service = load_service(settings, environ)
         self.means = Means(settings, best(), Breaker())
+        self.remembered = Memory()  # classifiers' answers
+        self.service: Service = load_service(settings, environ, self.means, self.remembered)
+        self.keeping = Keeping(settings.store, closed=settings.store_closed)
+        self.keeping.open(self.service.deciding)
         self.metrics = Metrics(self.service.policy, self.service.catalog)
         self.journal = Journal(settings.journal, window=settings.window) if settings.journal else None
         self.answers = AnswerCache() if settings.answers or (self.service.keys and self.service.keys.keeps_answers) else None
@@ -71,7 +76,7 @@ class Gateway:
         circuits = {model: state for model, state in self.means.breaker.states(time.monotonic()).items() if state != "closed"}
         failed = self.reloader.failure
         found: dict[str, Any] = {
-            "status": "degraded" if failed or journal or circuits else "ok",
+            "status": "degraded" if failed or journal or circuits or self.keeping.failure else "ok",
             "version": policyroute.__version__,
             "policy": {"name": self.service.policy.name, "digest": self.service.policy.digest},
             "prices": self.service.catalog.version,
@@ -87,6 +92,9 @@ class Gateway:
             found["journal"] = journal
         if circuits:
             found["circuits"] = circuits
+        if self.keeping.failure:
+            done = "refused" if self.settings.store_closed else "decided without state"
+            found["state"] = {"out_of_reach": self.keeping.failure, "requests": done, "missed": self.keeping.missed}
         return found
 
     def rendered_metrics(self, accept: str) -> tuple[bytes, str]:
@@ -104,6 +112,7 @@ class Gateway:
             "journal_healthy": journal is None or not journal.health(),
             "log_lost": access_log.lost if access_log else 0,
             "streams": len(self.streams),
+            "state_missed": self.keeping.missed,
         }
 
     def close(self) -> None:
@@ -115,12 +124,14 @@ class Gateway:
         if self.access_log:
             self.access_log.close()
         self.metrics.close()
+        self.keeping.close()
         self.means.transport.close()
 
     def _load(self) -> Service:
-        return load_service(self.settings, self.environ)
+        return load_service(self.settings, self.environ, self.means, self.remembered)
 
     def _swap(self, service: Service) -> None:
+        self.keeping.open(service.deciding)
         self.service = service
         self.metrics.policy(service.policy, service.catalog)
         log.info("policy %s loaded again: digest %s", service.policy.name, service.policy.digest[:12])
@@ -131,7 +142,7 @@ class Gateway:
 
     def _writers(self) -> list[Writer]:
         settings = self.settings
-        writers: list[Writer] = [self.metrics.observe]
+        writers: list[Writer] = [self.keeping.settle, self.metrics.observe]
         if self.journal is not None or self.access_log is not None:
             writers.append(
                 _rows(self.journal, self.access_log, settings.prompts, redactor(settings.redact) if settings.prompts else None)

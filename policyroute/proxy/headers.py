@@ -20,6 +20,7 @@ from typing import Any
 
 from policyroute.prices.money import exact_dollars
 from policyroute.proxy.providers import ANTHROPIC_VERSION, Endpoint
+from policyroute.proxy.remaining import remaining
 from policyroute.proxy.served import Served
 
 _TO_ALL = ("accept", "user-agent", "traceparent", "tracestate")
@@ -97,6 +98,7 @@ def ours(served: Served, overhead: float) -> list[tuple[str, str]]:
         found.append(("x-policyroute-tier", clean(served.tier)))
     asked = sum(not attempt.result.startswith("skipped") for attempt in served.attempts)
     found += [("x-policyroute-attempts", str(asked)), ("x-policyroute-overhead-ms", f"{overhead:.3f}")]
+    found += remaining(served)
     if served.verdict == "cached":
         found.append(("x-policyroute-cache", "hit"))
     if served.cost is not None:

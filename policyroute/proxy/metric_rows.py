@@ -313,6 +313,16 @@ def _shadow_rules(seen: Seen) -> Samples:
     return [((rule,), 1) for rule in decision.shadows] if decision is not None and decision.shadows else ()
 
 
+def _acted(seen: Seen) -> Samples:
+    decision = seen.served.decision
+    return [((title,), 1) for title in decision.acted] if decision is not None and decision.acted else ()
+
+
+def _acted_known(bounds: Bounds) -> Iterator[Labels]:
+    policy = bounds.policy
+    yield from ((one.title,) for one in (*((policy.sticky,) if policy.sticky else ()), *policy.allowances))
+
+
 def _client_retries(seen: Seen) -> Samples:
     return (((), 1),) if seen.served.retry > 0 else ()
 
@@ -343,6 +353,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("policyroute_attempts_total", "counter", ("model", "result"), "calls of upstreams, and models passed over, by result", _attempts),
     Metric("policyroute_fallbacks_total", "counter", ("from", "to", "reason"), "moves from one model to another within a request", _fallbacks),
     Metric("policyroute_escalations_total", "counter", ("tier", "to"), "answers from a higher tier than the decided one", _escalations),
+    Metric("policyroute_acted_total", "counter", ("by",), "decisions that `sticky`, a quota or a budget changed", _acted, known=_acted_known),
     Metric("policyroute_escalated_requests_total", "counter", ("rule",), "requests that ask for a better answer (signal `escalated`)", _asked_for_more),
     Metric("policyroute_cost_usd_total", "counter", ("target", "tier"), "dollars, by the model that answered and its tier", _cost, money=True),
     Metric("policyroute_unknown_price_total", "counter", ("target",), "answers with usage whose cost could not be known", _unknown_price),
@@ -368,6 +379,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("policyroute_journal_lost_total", "counter", (), "rows that the journal could not keep"),
     Metric("policyroute_journal_healthy", "gauge", (), "0 while a worker's journal can't write", across="livemin"),
     Metric("policyroute_access_log_lost_total", "counter", (), "lines that the access log could not write"),
+    Metric("policyroute_state_missed_total", "counter", (), "requests for which the store of conversations, quotas and budgets was out of reach"),
     Metric("policyroute_circuit_open", "gauge", ("model",), "1 while a worker sends a model no requests, or one to try it", across="livemax"),
     Metric("policyroute_streams_open", "gauge", (), "streamed answers under way", across="livesum"),
 )  # fmt: skip

@@ -89,7 +89,7 @@ class Metrics:
 
     def gauges(
         self, *, circuits: Mapping[str, str] | None = None, journal_written: int = 0, journal_lost: int = 0,
-        journal_healthy: bool = True, log_lost: int = 0, streams: int = 0,
+        journal_healthy: bool = True, log_lost: int = 0, streams: int = 0, state_missed: int = 0,
     ) -> None:  # fmt: skip
         """What this worker's parts say of themselves now: circuits by model (`closed` or not), counts since its start, open streams."""
         store = self._store()
@@ -101,6 +101,7 @@ class Metrics:
             self._advance(store, "policyroute_journal_rows_total", journal_written)
             self._advance(store, "policyroute_journal_lost_total", journal_lost)
             self._advance(store, "policyroute_access_log_lost_total", log_lost)
+            self._advance(store, "policyroute_state_missed_total", state_missed)
 
     def follow(self, read: Callable[[], Mapping[str, Any]], every: float = EVERY) -> None:
         """Call `gauges` with what `read` gives, every so many seconds, from a daemon thread of this process.

@@ -103,6 +103,7 @@ def _complete(served: Served, service: Service) -> None:
     decision, values = served.decision, served.values
     if decision is None or values is None:
         return
+    values.quiet = True  # a classifier that the decision didn't need is asked by nobody here
     deciding = service.deciding
     if decision.chain and served.model in ("", decision.chain[0]):
         served.propensity = model_probability(deciding.policy, decision, values, lambda model: not deciding.allows(model, values))

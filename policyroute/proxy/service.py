@@ -16,30 +16,38 @@ from policyroute.language.parser import parse
 from policyroute.language.policy import Chain, Policy, Rule
 from policyroute.language.reach import above
 from policyroute.language.source import Source
+from policyroute.language.without import without
 from policyroute.prices.catalog import Catalog, complete, load_catalog
 from policyroute.prices.litellm import PriceFileError
 from policyroute.prices.price import PriceList
+from policyroute.proxy.classifier import Classifiers
+from policyroute.proxy.classifier.memory import Memory
 from policyroute.proxy.convert import available
 from policyroute.proxy.convert.findings import Finding, findings
 from policyroute.proxy.key_file import exposed
 from policyroute.proxy.keys import Keys, KeysError, load_keys
+from policyroute.proxy.means import Means
 from policyroute.proxy.providers import Endpoint, EndpointError, endpoint_of
 from policyroute.proxy.settings import ServeError, Settings
 from policyroute.signals.request import Api
 from policyroute.signals.values import Reader, Values
+from policyroute.state.deciding import Stateful
+from policyroute.state.transitions import stateful
 
 APIS: tuple[Api, ...] = ("chat", "responses", "messages")
-UNDECIDED = ("sticky", "quota", "budget", "escalate", "classifier")  # constructs whose effect isn't computed yet
+LEFT_OUT = ("sticky", "quota", "budget", "escalate", "classifier")  # constructs that a policy can be served without, by name
 
 
 @dataclass(frozen=True)
 class Deciding:
-    """A policy that decides: its compiled function, its reader of requests, its models' prices."""
+    """A policy that decides: its compiled function, its reader of requests, its models' prices; `stateful` is what state makes of its
+    decisions, None where it has none."""
 
     policy: Policy
     live: Live
     reader: Reader
     prices: Mapping[str, PriceList]
+    stateful: Stateful | None = None
 
     def decide(self, values: Values) -> Decision:
         """The decision for a request's values."""
@@ -75,6 +83,7 @@ class Service:
     catalog: Catalog
     sources: tuple[Source, ...]
     findings: tuple[Finding, ...]
+    asking: Reader
 
     @property
     def policy(self) -> Policy:
@@ -88,7 +97,9 @@ class Service:
         return list(dict.fromkeys(path for path in (*named, *used, *_word_files(self.sources)) if path is not None))
 
 
-def load_service(settings: Settings, environ: Mapping[str, str]) -> Service:
+def load_service(
+    settings: Settings, environ: Mapping[str, str], means: Means | None = None, memory: Memory | None = None
+) -> Service:
     """Read, check and compile everything. Raises PolicyError for a policy with errors, ServeError for all else."""
     catalog = _catalog(settings)
     deciding, sources, warnings = _deciding(settings.policy, settings.without, catalog)
@@ -109,7 +120,14 @@ def load_service(settings: Settings, environ: Mapping[str, str]) -> Service:
     return Service(
         deciding, shadow, endpoints, apis, _keys(settings, policy), catalog, sources,
         (*warnings, *_exposed(settings.keys), *_without_credential(endpoints), *findings(policy, reached, asked)),
+        _asking(deciding, endpoints, means, memory),
     )  # fmt: skip
+
+
+def _asking(deciding: Deciding, endpoints: Mapping[str, Endpoint], means: Means | None, memory: Memory | None) -> Reader:
+    if means is None or not deciding.policy.classifiers:
+        return deciding.reader
+    return Reader(deciding.policy, Classifiers(deciding.policy, endpoints, deciding.prices, means, memory).classify)
 
 
 def _exposed(keys: Path | None) -> Iterator[Finding]:
@@ -128,7 +146,7 @@ def _serves(api: Api, reached: Mapping[str, frozenset[str]]) -> bool:
     return all(api in apis or (available() and apis & set(APIS)) for apis in reached.values())
 
 
-def _deciding(path: Path, without: tuple[str, ...], catalog: Catalog) -> tuple[Deciding, tuple[Source, ...], tuple[Finding, ...]]:
+def _deciding(path: Path, left_out: tuple[str, ...], catalog: Catalog) -> tuple[Deciding, tuple[Source, ...], tuple[Finding, ...]]:
     try:
         checked = check_file(path)
     except (OSError, ValueError) as error:
@@ -136,30 +154,36 @@ def _deciding(path: Path, without: tuple[str, ...], catalog: Catalog) -> tuple[D
         raise ServeError(f"`{path}` can't be read: {reason}", "a policy is a UTF-8 text file") from None
     if checked.failed:
         raise PolicyError(checked.diagnostics, checked.sources)
-    _refuse_undecided(checked.policy, without)
-    policy, unpriced = complete(checked.policy, catalog)
+    policy, unpriced = complete(_without(checked.policy, left_out), catalog)
     notes = tuple(_noted(one) for one in (*checked.diagnostics, *unpriced) if one.severity is not Severity.INFO)
-    return Deciding(policy, compile_policy(policy, bounds=True), Reader(policy), catalog.for_policy(policy)), checked.sources, notes
+    live, prices = compile_policy(policy, bounds=True), catalog.for_policy(policy)
+    _unpriced_budget(policy, prices)
+    machine = Stateful(live, prices) if stateful(policy) else None
+    return Deciding(policy, live, Reader(policy), prices, machine), checked.sources, notes
 
 
 def _noted(diagnostic: Diagnostic) -> Finding:
     return Finding(diagnostic.code, diagnostic.message, diagnostic.help)
 
 
-def _refuse_undecided(policy: Policy, without: tuple[str, ...]) -> None:
-    undecided = [construct for construct in policy.constructs if construct.kind in UNDECIDED]
-    titles = [construct.title for construct in undecided]
-    for name in without:
-        if name not in UNDECIDED and name not in titles:
-            raise ServeError(f"there is no `{name}` to leave out", f"`--without` takes {', '.join((*UNDECIDED, *titles))}")
-    left = [construct for construct in undecided if construct.kind not in without and construct.title not in without]
-    if left:
-        named = ", ".join(f"`{construct.title}`" for construct in left)
-        kinds = ",".join(dict.fromkeys(construct.kind for construct in left))
-        raise ServeError(
-            f"this version doesn't apply {named}, and won't serve a policy as if it did",
-            f"`--without {kinds}` serves it as if it had none of them; a classifier then has its `on failure` member",
-        )
+def _without(policy: Policy, names: tuple[str, ...]) -> Policy:
+    """The policy without the constructs that are named, by their kind or title. Raises ServeError for a name that it doesn't know."""
+    titles = [construct.title for construct in policy.constructs]
+    for name in names:
+        if name not in LEFT_OUT and name not in titles:
+            raise ServeError(f"there is no `{name}` to leave out", f"`--without` takes {', '.join((*LEFT_OUT, *titles))}")
+    return without(policy, names)
+
+
+def _unpriced_budget(policy: Policy, prices: Mapping[str, PriceList]) -> None:
+    """A budget can't count what has no price. Raises ServeError."""
+    for one in policy.allowances:
+        unknown = [model for model in one.of or policy.models if one.kind == "budget" and model not in prices]
+        if unknown:
+            raise ServeError(
+                f"`{one.title}` can't be kept: there is no price of {', '.join(f'`{model}`' for model in unknown)}",
+                "state it in the policy: `in $1 out $4`, or give a price file with `--prices`",
+            )
 
 
 def _catalog(settings: Settings) -> Catalog:

@@ -28,7 +28,9 @@ class Settings:
     surfaces to serve, () for all that every model can be reached from. `connect`, `first_byte` and `idle` are how long an
     upstream may take to connect, to begin its answer, and between two pieces of it; `ping` is after how long a waiting stream is
     sent a comment. `watch` is how often the files are looked at for changes, 0 for never. `answers` is how long the answer cache
-    keeps an answer, 0 for no cache. `state` is a folder that the workers of one server share.
+    keeps an answer, 0 for no cache. `state` is a folder that the workers of one server share. `store` is where conversations, quotas and
+    budgets are kept: `memory` (one worker), a path (a SQLite file, for the workers of one machine) or `redis://HOST` (for several);
+    `store_closed`: where it is out of reach, requests are refused instead of decided without it.
     """
 
     policy: Path
@@ -53,6 +55,8 @@ class Settings:
     watch: float = 1.0
     headers: bool = True
     state: Path | None = None
+    store: str = "policyroute-state.sqlite"
+    store_closed: bool = False
 
     def written(self) -> str:
         """The settings as JSON text."""

@@ -14,6 +14,7 @@ from policyroute.render import sentences as say
 from policyroute.render.gates import measured
 from policyroute.render.quality import quality_markdown
 from policyroute.render.sentences import Json, count, share, usd
+from policyroute.render.state import cells, named, notes
 
 MOST_RULES, MOST_FLOWS, MOST_MEMBERS, MOST_SEGMENTS = 40, 12, 3, 8
 MARKS = {"pass": "pass", "fail": "**fail**"}
@@ -25,7 +26,7 @@ _PIPE = re.compile(r"(?<!\\)\|")
 def document(result: Json) -> str:
     """The whole report as Markdown, with a line feed at its end."""
     parts = (
-        _head, _gates, _comparison, _rules, _flows, _segments, _risk, _quality, _scores, _accounting, _waterfall, _assumed,
+        _head, _gates, _comparison, _rules, _state, _flows, _segments, _risk, _quality, _scores, _accounting, _waterfall, _assumed,
     )  # fmt: skip
     blocks = [block for part in parts for block in part(result)]
     return "\n\n".join(blocks) + "\n"
@@ -151,6 +152,18 @@ def _rules(result: Json) -> Iterator[str]:
 def _removed(line: Json) -> str:
     difference = (line.get("without") or {}).get("difference_usd")
     return "–" if difference is None else _money(difference, signed=True)
+
+
+def _state(result: Json) -> Iterator[str]:
+    found = result.get("state")
+    if not found:
+        return
+    rows = [(code(named(line)), *(_escaped_money(cell) for cell in cells(line))) for line in found["acted"]]
+    yield from _table(
+        "lrrrrrrr", ("by state", "changed", "moved", "refused", "users", "by the rules", "as it is", "difference"), rows
+    )
+    told_ = [say.sentence(plain(line)) for line in notes(found)]
+    yield from [" ".join(told_)] if told_ else []
 
 
 def _flows(result: Json) -> Iterator[str]:

@@ -18,6 +18,7 @@ from policyroute.render.sentences import bar as bar
 from policyroute.render.sentences import share as share
 from policyroute.render.sentences import usd as usd
 from policyroute.render.simulation_details import everything
+from policyroute.render.state import state
 
 MOST_RULES, MOST_FLOWS, MOST_MEMBERS, MOST_SEGMENTS = 12, 4, 2, 5
 ROOM = 110  # columns of a terminal below which a rule's bill is left to --details
@@ -33,6 +34,7 @@ def simulation(result: Json, console: Console, details: bool = False) -> None:
     else:
         _accounting(result, console)
         _rules(result, console)
+        state(result, console)
         _flows(result, console)
         _segments(result, console)
         _comparison(result, console)

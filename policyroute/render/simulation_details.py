@@ -16,6 +16,7 @@ from policyroute.render import sentences as say
 from policyroute.render.gates import gates
 from policyroute.render.offpolicy import offpolicy
 from policyroute.render.sentences import Json, bar, count, share, usd
+from policyroute.render.state import state
 
 MONEY = ("baseline_usd", "routed_usd", "saving_usd")
 
@@ -25,6 +26,7 @@ def everything(result: Json, console: Console) -> None:
     _accounting(result, console)
     _waterfall(result, console)
     _rules(result, console)
+    state(result, console)
     _flows(result, console)
     _days(result, console)
     _segments(result, console)

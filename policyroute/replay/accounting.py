@@ -51,7 +51,8 @@ def _why(simulation: Simulation, flows: Table, name: str) -> list[str]:
         case "not replayable":
             return [_stuck(simulation, rule_no) for rule_no in sorted({key[1] for key in chosen})]
         case "refused":
-            return sorted({f"rule `{simulation.policy.rules[key[1]].name}` refuses" for key in chosen})
+            rules = [simulation.policy.rules[key[1]] for key in chosen]
+            return sorted({f"rule `{r.name}` refuses" if not r.routes else f"a used-up limit refuses `{r.name}`" for r in rules})
         case "unroutable":
             return sorted({f"rule `{simulation.policy.rules[key[1]].name}` is left without a model" for key in chosen})
     return []

@@ -6,8 +6,10 @@ others by the MD5 of their numbers.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +18,7 @@ from policyroute.backends.sql import MODEL, RULE, Query
 from policyroute.language.policy import Policy
 from policyroute.replay.ledger import CLASSES, PRICED, Ledger
 from policyroute.replay.options import Step
+from policyroute.replay.state.changes import changes_of
 from policyroute.replay.traces.sql import one
 from policyroute.signals.facts import Facts
 
@@ -114,7 +117,9 @@ def _without(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pairs: Pairs
     for number, rule in enumerate(ledger.policy.rules[:-1]):
         if rule.shadow or not rule.routes:
             continue
-        other = _decided_as(ledger, replace(ledger.policy, rules=tuple(r for r in ledger.policy.rules if r is not rule)))
+        other = _decided_as(
+            connection, ledger, pairs, replace(ledger.policy, rules=tuple(r for r in ledger.policy.rules if r is not rule))
+        )
         total, rows, known = 0, 0, 0
         for source, before in pairs:
             theirs = f"SELECT s.* FROM ({source}) s JOIN taken t ON t.taken = s.row AND t.rule = {number}"
@@ -127,7 +132,7 @@ def _without(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pairs: Pairs
     return found
 
 
-def _decided_as(ledger: Ledger, policy: Policy) -> Ledger:
+def _decided_as(connection: duckdb.DuckDBPyConnection, ledger: Ledger, pairs: Pairs, policy: Policy) -> Ledger:
     """The same ledger under a policy with fewer rules, whose splits still draw by the same names."""
     other = Ledger(
         policy,
@@ -140,6 +145,9 @@ def _decided_as(ledger: Ledger, policy: Policy) -> Ledger:
     )
     other.numbers = ledger.numbers
     other.query = Query(policy, unknown=ledger.query.unknown, full=False)
+    if ledger.changes is not None:
+        with tempfile.TemporaryDirectory(prefix="policyroute-") as scratch:
+            other.changes = changes_of(connection, other, ledger.columns, [source for source, _ in pairs], "without", Path(scratch))
     return other
 
 

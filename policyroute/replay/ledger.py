@@ -6,14 +6,16 @@ slots; costs; the accounting class. Columns of our own begin with `$`, which no 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from policyroute.backends.sql import ARM, CHAIN, EXPLORED, MODEL, NOBODY, PROPENSITY, RULE, STUCK, Query, literal, quoted
 from policyroute.language.limits import read_signals
-from policyroute.language.policy import Policy
+from policyroute.language.policy import Chain, Policy, Route
 from policyroute.prices.table import PriceTable
 from policyroute.replay.effects import caching, failures, lengths
+from policyroute.replay.effects.aside import ANSWERED, Aside
 from policyroute.replay.effects.lengths import HELD
 from policyroute.replay.observe import ANSWER, EXTRACTED, Observed
 from policyroute.replay.served import Served
@@ -48,6 +50,36 @@ class Effects:
 
 
 PLAIN = Effects()
+NOTHING: Mapping[str, str] = {}
+
+
+class Changed(Protocol):
+    """What state makes of decisions (`replay.state.changes`)."""
+
+    @property
+    def table(self) -> str:
+        """The table of the rows that it changed: `row`, `model` and more."""
+        ...
+
+    def over(self, decided: str, query: Query) -> str:
+        """The decisions as state left them."""
+        ...
+
+    def refused(self) -> str:
+        """Whether state refuses the row."""
+        ...
+
+    def tier(self, otherwise: str) -> str:
+        """The row's tier."""
+        ...
+
+    def acted(self) -> str:
+        """What changed the row."""
+        ...
+
+    def names(self, otherwise: str, query: Query, of: Callable[[Route], Chain]) -> str:
+        """Usable models of what `of` gives for the row's route."""
+        ...
 
 
 class Ledger:
@@ -82,11 +114,14 @@ class Ledger:
         self.query = Query(policy, unknown=unknown, full=full)
         self.prices = PriceTable(served.lists)
         self.names = tuple(name for name in read_signals(policy) if name in observed)
+        self.names += tuple(name for name in observed if name not in self.names)  # what classifiers are shown
+        self.changes: Changed | None = None  # what state makes of the decisions
+        self.aside = Aside(policy, columns, self.names)
 
     # -- layers ------------------------------------------------------------------------------------------------------
 
-    def signals(self, source: str) -> str:
-        """Signals, and the columns that money needs, over the rows of `source`."""
+    def signals(self, source: str, extra: Mapping[str, str] = NOTHING) -> str:
+        """Signals, and the columns that money needs, over the rows of `source`; with `extra` columns of it."""
         passed = [f'"{name}" AS "${name}"' for name in ("row", "service_tier", "provider")]
         passed += [f'{sql} AS "${name}"' for name, sql in self.usage.items()]
         passed.append('"ts" AS "$ts"' if self.dated or self.moments else 'CAST(NULL AS TIMESTAMP) AS "$ts"')
@@ -94,6 +129,7 @@ class Ledger:
         if self.has_costs:
             passed.append('CASE WHEN coalesce(suspect_cost, FALSE) THEN NULL ELSE cost_usd END AS "$recorded"')
         passed += [f"CAST({sql} AS VARCHAR) AS {quoted('$by ' + name)}" for name, sql in self.segments.items()]
+        passed += [f"{sql} AS {quoted(name)}" for name, sql in {**self.aside.passed(), **extra}.items()]
         signals = [f"{self.observed[name].sql} AS {quoted(name)}" for name in self.names]
         return f"SELECT {', '.join([*passed, *signals])} FROM ({source})"
 
@@ -117,16 +153,29 @@ class Ledger:
 
     def decided(self, source: str) -> str:
         """The decision of each row."""
-        return self.query.over(f"({self.signals(source)})")
+        plain = self.query.over(f"({self.signals(source)})")
+        return self.changes.over(plain, self.query) if self.changes is not None else plain
+
+    def tiers(self) -> str:
+        """The name of the tier that a decided row has, or its chain joined by commas; NULL where it is refused."""
+        return self.changes.tier(self.query.tiers()) if self.changes is not None else self.query.tiers()
 
     def compared(self, source: str, baseline_source: str = "") -> str:
         """Each row with the numbers of the baseline's model, of the decided one, and of the one that answers; -1 is none."""
         numbers = " ".join(f"WHEN {place} THEN {number}" for place, number in enumerate(self.numbers))
         first = f'CAST(CASE {MODEL} {numbers} ELSE -1 END AS INTEGER) AS "$decided"'
-        rows = f"SELECT *, {first} FROM ({self._with_old(source, baseline_source)})"
+        weak = f'{self.aside.escalated(f"{_listed(list(self.policy.models))}[1 + {MODEL}]", self.tiers())} AS "$escalated"'
+        rows = f"SELECT *, {first}, {weak} FROM ({self._with_old(source, baseline_source)})"
         if self.effects.failures:
-            return failures.answered(self.query, rows, self.numbers)
-        return f'SELECT *, "$decided" AS "$new" FROM ({rows})'
+            rows = failures.answered(self.query, rows, self.numbers, self.changes)
+        else:
+            rows = f'SELECT *, "$decided" AS "$new" FROM ({rows})'
+        # The model to which a weak answer went up is the one that the trace records.
+        return (
+            f'SELECT * REPLACE (CASE WHEN "$escalated" THEN "$old" ELSE "$new" END AS "$new") FROM ({rows})'
+            if self.aside.escalates
+            else rows
+        )
 
     def recorded(self, source: str) -> str:
         """Each row with "$old", the recorded model, and the slot of its price: what a check against the record needs."""
@@ -162,6 +211,8 @@ class Ledger:
         slots = {"old": self._slot('"$old"', '"$input_tokens"'), "new": self._slot('"$new"', '"$new_input_tokens"')}
         if self.effects.failures:
             slots["decided"] = self._slot('"$decided"', '"$input_tokens"')
+        asked = {name: (str(self.numbers[int(place)]), tokens) for name, place, tokens in self.aside.slots()}
+        slots |= {name: self._slot(number, tokens) for name, (number, tokens) in asked.items()}
         placed = ", ".join(f'{sql} AS "${name}_slot"' for name, sql in slots.items())
         slotted = f"SELECT *, {placed} FROM ({self.used(source, baseline_source)})"
         columns = {
@@ -175,8 +226,13 @@ class Ledger:
             columns["$lengthened_cost"] = self.prices.cost_sql("n", *[new[0], *_scaled_parts(), new[4]])
         if self.cold:
             columns["$cold_cost"] = self.prices.cost_sql("n", new[0], "0", "0", "0", new[4])
+        if self.aside.needed:
+            calls = {name: self.prices.cost_sql(name, tokens, "0", "0", "0", str(ANSWERED)) for name, (_, tokens) in asked.items()}
+            columns["$old_aside"] = self.aside.before() if self.baseline == "recorded" else "CAST(0 AS HUGEINT)"
+            columns["$new_aside"] = self.aside.after(calls)
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
-        joins = " ".join(f'JOIN {self.prices.name} {name[0]} ON {name[0]}.slot = s."${name}_slot"' for name in slots)
+        aliases = {name: name if name in asked else name[0] for name in slots}
+        joins = " ".join(f'JOIN {self.prices.name} {short} ON {short}.slot = s."${name}_slot"' for name, short in aliases.items())
         return f"SELECT s.*, {listed} FROM ({slotted}) s {joins}"
 
     def _slot(self, number: str, input_tokens: str) -> str:
@@ -206,11 +262,15 @@ class Ledger:
             f'CASE WHEN {stands_in} THEN {RECORDED_COST} ELSE "$old_bits" END AS "$old_bits"), {recorded} AS "$recorded_cost", '
             f'"$old" <> "$new" AS "$changed" FROM ({self.costed(source, baseline_source)})'
         )
+        if self.aside.needed:  # a price that stands in is the answer's alone too
+            whole = ", ".join(f'"${side}_cost" + "${side}_aside" AS "${side}_cost"' for side in ("old", "new"))
+            settled = f"SELECT * REPLACE ({whole}) FROM ({settled})"
         return f'SELECT *, {self._class()} AS "$class" FROM ({settled})'
 
     def _class(self) -> str:
-        refusing = [str(number) for number in self.query.refusals()]
-        refused = f"WHEN {RULE} IN ({', '.join(refusing)}) THEN {CLASSES.index(REFUSED)} " if refusing else ""
+        refusing = [f"{RULE} IN ({', '.join(map(str, numbers))})"] if (numbers := self.query.refusals()) else []
+        refusing += [self.changes.refused()] if self.changes is not None else []
+        refused = f"WHEN {' OR '.join(refusing)} THEN {CLASSES.index(REFUSED)} " if refusing else ""
         unanswered = f'WHEN "$new" < 0 THEN {CLASSES.index(UNANSWERED)} ' if self.effects.failures else ""
         return (
             f"CAST(CASE WHEN {RULE} < 0 OR {MODEL} = {STUCK} THEN {CLASSES.index(UNKNOWN)} {refused}"
@@ -229,7 +289,7 @@ class Ledger:
         columns = {
             "row": '"$row"', "ts": '"$ts"' if self.dated else "CAST(NULL AS TIMESTAMP)",
             **{column: f'"${name}"' for column, name in self._identities() if column in self.columns},
-            "policy": literal(self.policy.digest), "baseline": literal(_baseline_name(self.baseline)), "rule": f"{rules}[1 + {stuck}]", "arm": f"CASE WHEN {ARM} >= 0 THEN {ARM} END", "tier": self.query.tiers(),
+            "policy": literal(self.policy.digest), "baseline": literal(_baseline_name(self.baseline)), "rule": f"{rules}[1 + {stuck}]", "arm": f"CASE WHEN {ARM} >= 0 THEN {ARM} END", "tier": self.tiers(),
             "chain": CHAIN, "propensity": PROPENSITY, "explored": EXPLORED,
             "old_model": f'CASE WHEN "$old" >= 0 THEN {labels}[1 + "$old"] END', "new_model": f"CASE WHEN {MODEL} >= 0 THEN {own}[1 + {MODEL}] END",
             "answered_by": f'CASE WHEN "$new" >= 0 THEN {labels}[1 + "$new"] END',
@@ -237,6 +297,8 @@ class Ledger:
             **{name: f'"${name}"' for name in USAGE}, **{f"new_{name}": f'"$new_{name}"' for name in USAGE if not self.effects.plain},
             "old_cost_usd": _dollars('"$old_cost"'), "new_cost_usd": _dollars('"$new_cost"'), "recorded_cost_usd": _dollars('"$recorded_cost"'),
         }  # fmt: skip
+        if self.changes is not None:
+            columns["acted"] = self.changes.acted()
         known = {column for column, _ in self._identities()}  # a segment that stands among the identities already
         others = [name for name in self.segments if not name.startswith("$") and not (name in columns and name in known)]
         columns |= {f"by {name}" if name in columns else name: quoted("$by " + name) for name in others}

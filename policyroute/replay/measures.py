@@ -47,6 +47,9 @@ MEASURES: tuple[Measure, ...] = (
     Measure("lengthened", 'coalesce(sum("$lengthened_cost"), 0)', needs="$decided_cost"),
     Measure("fell", 'coalesce(count_if("$decided" <> "$new"), 0)', needs="$decided_cost"),
     Measure("assumed", 'coalesce(count_if("$assumed"), 0)', needs="$decided_cost"),
+    Measure("old_aside", 'coalesce(sum("$old_aside"), 0)', needs="$old_aside"),
+    Measure("new_aside", 'coalesce(sum("$new_aside"), 0)', needs="$old_aside"),
+    Measure("escalated", 'coalesce(count_if("$escalated"), 0)'),
     Measure("written", 'coalesce(sum(CASE WHEN "$changed" THEN "$new_output_cost" END), 0)'),
     Measure("read", 'coalesce(sum(CASE WHEN "$changed" THEN "$new_cost" - "$new_output_cost" END), 0)'),
     Measure("dearer", 'coalesce(count_if("$changed" AND "$new_cost" > "$old_cost"), 0)'),
@@ -133,7 +136,11 @@ def _cube(connection: duckdb.DuckDBPyConnection, ledger: Ledger, rows: str) -> t
     dimensions = ['"$class"', *places, *by.values()]
     # Which set a row belongs to: GROUPING gives 1 for each dimension that is rolled up.
     marks = ", ".join(f"grouping({column})" for column in (RULE, *by.values()))
-    lacking = {*([] if ledger.cold else ["$cold_cost"]), *(["$decided_cost"] if ledger.effects.plain else [])}
+    lacking = {
+        *([] if ledger.cold else ["$cold_cost"]),
+        *(["$decided_cost"] if ledger.effects.plain else []),
+        *([] if ledger.aside.needed else ["$old_aside"]),
+    }
     measures = ", ".join("0" if measure.needs in lacking else measure.sql for measure in MEASURES)
     found = connection.sql(
         f"SELECT {marks}, {', '.join(dimensions)}, {measures} FROM ({rows}) GROUP BY GROUPING SETS ({groups})"

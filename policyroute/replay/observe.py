@@ -131,9 +131,10 @@ def _match(policy: Policy, signal: Signal, available: Available) -> Observed:
 def _classifier(signal: Signal, available: Available) -> Observed:
     """A classifier's answers, where they were recorded."""
     assert isinstance(signal.type, EnumType)
-    found = _places((Place("column", kept_signal(signal.name)), Place("column", signal.name)), available)
+    named = signal.places or (Place("column", signal.name),)
+    found = _places((Place("column", kept_signal(signal.name)), *named), available)
     if not found:
-        return Observed(signal.name, "CAST(NULL AS VARCHAR)", "not in the trace: classifiers are not yet replayed", True)
+        return Observed(signal.name, "CAST(NULL AS VARCHAR)", "not in the trace: nobody has asked the classifier", True)
     listed = ", ".join(literal(member) for member in signal.type.members)
     parts = [f"CASE WHEN CAST({sql} AS VARCHAR) IN ({listed}) THEN CAST({sql} AS VARCHAR) END" for sql, _ in found]
     return Observed(signal.name, f"coalesce({', '.join(parts)})", ", else ".join(source for _, source in found), True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from policyroute.language.policy import Policy, Value
 from policyroute.language.statements import Gate
 
-# Constructs that change decisions or money of a replay, which this version doesn't compute: they have to be left out by name.
+# Constructs that change decisions or money of a replay. It can be told to leave them out by name, and then says so.
 DECISIVE = ("sticky", "quota", "budget", "escalate")
 
 

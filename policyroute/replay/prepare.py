@@ -16,6 +16,7 @@ import duckdb
 
 from policyroute.backends.sql import literal
 from policyroute.language.policy import Policy
+from policyroute.language.without import left_out, without
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.effects import caching, lengths
 from policyroute.replay.effects.failures import create_calendar
@@ -23,8 +24,10 @@ from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.options import DECISIVE, Options, SimulationError, Step
 from policyroute.replay.outcomes import Outcomes, open_outcomes, served_numbers
 from policyroute.replay.served import Served, served_models
+from policyroute.replay.state.changes import Changes, changes_of
 from policyroute.replay.traces import Trace, open_trace
 from policyroute.replay.view import View
+from policyroute.state.transitions import stateful
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Prepared:
     sources: tuple[tuple[str, ...], ...]
     outages: int = 0
     outcomes: Outcomes | None = None
+    left_out: tuple[tuple[str, ...], ...] = ()  # of each policy, the constructs that `--without` names
 
     def pairs(self) -> list[tuple[str, str]]:
         """For each part, the SELECT of the first policy and that of its baseline policy ("" without one).
@@ -69,11 +73,14 @@ def prepared(
     Raises `TraceError` for a trace that can't be read and `SimulationError` for what can't be replayed; the
     connection is closed, and what it spilled removed, when the block ends.
     """
-    _refuse_undecided(policies, options)
+    _refuse_unknown(policies, options)
+    left = tuple(left_out(policy, options.without) for policy in policies)
+    policies = [without(policy, options.without) for policy in policies]
     with tempfile.TemporaryDirectory(prefix="policyroute-") as scratch:
         connection = _connect(options, Path(scratch))
         try:
-            yield _prepared(policies, paths, catalog, options, step, baselines, connection, Path(scratch))
+            ready = _prepared(policies, paths, catalog, options, step, baselines, connection, Path(scratch))
+            yield replace(ready, left_out=left)
         except duckdb.Error as error:
             reason = str(error).split("\n", 1)[0]
             raise SimulationError(f"the trace can't be replayed: {reason}", _remedy(error)) from error
@@ -108,7 +115,25 @@ def _prepared(
     ordered = tuple(views[number] for number in range(len(policies)))
     sources = tuple(tuple(view.sources(connection, folder, step)) for view in ordered)
     connection.execute(ordered[0].ledger.prices.create_sql())
+    for number, view in enumerate(ordered):
+        if stateful(view.policy):
+            view.ledger.changes = followed(connection, view, sources[number], number, scratch, step)
     return Prepared(connection, trace, served, ordered, sources, outages, outcomes)
+
+
+def followed(
+    connection: duckdb.DuckDBPyConnection, view: View, sources: Sequence[str], number: int, scratch: Path, step: Step
+) -> Changes:  # fmt: skip
+    """What state makes of the decisions of a policy, over the whole trace in its order. Raises SimulationError."""
+    columns = view.trace.present | frozenset(view.trace.extra)
+    if "ts" not in columns:
+        titles = [one.title for one in (*((view.policy.sticky,) if view.policy.sticky else ()), *view.policy.allowances)]
+        raise SimulationError(
+            f"{', '.join(f'`{title}`' for title in titles)} can't be replayed: the trace has no times",
+            "`--without sticky,quota,budget` replays the policy as if it had none of them, and the report says so",
+        )
+    with step("following state", view.trace.rows) as advance:
+        return changes_of(connection, view.ledger, columns, sources, str(number), scratch, advance)
 
 
 def chosen(trace: Trace, options: Options) -> Effects:
@@ -148,23 +173,12 @@ def _remedy(error: duckdb.Error) -> str:
     return "check that the trace is whole; `policyroute import` writes it anew"
 
 
-def _refuse_undecided(policies: Sequence[Policy], options: Options) -> None:
-    undecided = [construct for policy in policies for construct in policy.constructs if construct.kind in DECISIVE]
-    titles = [construct.title for construct in undecided]
+def _refuse_unknown(policies: Sequence[Policy], options: Options) -> None:
+    """A name that no policy has anything of can't be left out."""
+    titles = [construct.title for policy in policies for construct in policy.constructs if construct.kind in DECISIVE]
     for name in options.without:
         if name not in DECISIVE and name not in titles:
             raise SimulationError(f"there is no `{name}` to leave out", f"`--without` takes {', '.join((*DECISIVE, *titles))}")
-    left = [
-        construct.title
-        for construct in undecided
-        if construct.kind not in options.without and construct.title not in options.without
-    ]
-    if left:
-        kinds = ",".join(dict.fromkeys(construct.kind for construct in undecided if construct.title in left))
-        raise SimulationError(
-            f"this version doesn't replay {', '.join(f'`{title}`' for title in left)}, which could change decisions",
-            f"`--without {kinds}` replays the policy as if it had none of them, and the report says so",
-        )
 
 
 def _connect(options: Options, scratch: Path) -> duckdb.DuckDBPyConnection:

@@ -16,7 +16,7 @@ from policyroute.replay.figures import Json, dollars, figures, grouped, money, p
 from policyroute.replay.gates.judge import judge
 from policyroute.replay.ledger import CLASSES, PRICED, REFUSED, UNKNOWN
 from policyroute.replay.measures import FACTS, Table
-from policyroute.replay.options import CLUSTER, DECISIVE
+from policyroute.replay.options import CLUSTER
 from policyroute.replay.quality import estimates_for_gates
 from policyroute.replay.simulate import Simulation
 from policyroute.replay.statistics import CONFIDENCE, Interval, uncertainty
@@ -50,6 +50,7 @@ def result(simulation: Simulation) -> Json:
         "answer_cache": story.answer_cache(simulation),
         "accounting": accounting(simulation, flows),
         "rules": [line | story.marginal(simulation, number, priced) for number, line in enumerate(rules(simulation, flows, priced))],
+        "state": _state(simulation),
         "flows": _flows(simulation, priced),
         "segments": {name: _segment(simulation.numbers.segments.get(name, {})) for name in simulation.segments},
         "days": story.days(simulation),
@@ -171,6 +172,26 @@ def _gates(simulation: Simulation) -> list[Json]:
     return [judge(gate, sums, price_error=error, estimates=known) for gate, sums in simulation.gates]
 
 
+def _state(simulation: Simulation) -> Json | None:
+    """What sticky, quotas and budgets did; None for a policy without state."""
+    state = simulation.state
+    if state is None:
+        return None
+    lines = [
+        {"by": list(one.by), "rows": one.rows, "moved": one.moved, "refused": one.refused, "users": one.users or None,
+         "rules_usd": dollars(one.plain), "routed_usd": dollars(one.cost), "difference_usd": dollars(one.cost - one.plain)}
+        for one in state.acted
+    ]  # fmt: skip
+    return {
+        "acted": lines,
+        "idle": list(state.idle),
+        "rows": state.rows,
+        "followed": state.followed,
+        "not_replayable": state.unknown,
+        "outside": simulation.numbers.counts["rows"] - state.rows,
+    }
+
+
 def _fact(name: str, numbers: tuple[int, ...]) -> Json:
     found = dict(zip((measure.name for measure in FACTS), numbers, strict=True))
     error = found["recomputed"] - found["recorded"]
@@ -214,14 +235,16 @@ def assumptions(simulation: Simulation) -> list[str]:
     else:
         found.append("every call of the routed model succeeds at the first attempt")
     found += [
-        f"the classifier `{name}` would be asked for {rows:,} requests; what that costs is in no figure"
+        f"the classifier `{name}` is asked for up to {rows:,} requests; a call whose cost isn't recorded is priced at its most: what it is shown, and a word"
         for name, rows in story.classifier_calls(simulation)
     ]
+    found += story.weak_answers(simulation)
     found += dict.fromkeys(seen.assumption for seen in simulation.observed.values() if seen.assumption)
-    for what, policy in (("policy", simulation.policy), ("baseline's policy", simulation.options.baseline_policy)):
-        without = [construct.title for construct in policy.constructs if construct.kind in DECISIVE] if policy else []
-        if without:
-            found.append(f"the {what} is replayed without {', '.join(without)}")
+    for what, titles in zip(("policy", "baseline's policy"), simulation.left_out, strict=False):
+        if titles:
+            found.append(f"the {what} is replayed without {', '.join(titles)}")
+    if simulation.state is not None:
+        found += story.state_assumptions(simulation)
     unread = [construct.title for construct in simulation.policy.constructs if construct.kind == "on stream failure"]
     if unread:
         found.append(f"not evaluated: {', '.join(unread)}")

@@ -27,6 +27,7 @@ from policyroute.replay.prepare import Prepared, prepared
 from policyroute.replay.quality import quality
 from policyroute.replay.ratios import create_lengths
 from policyroute.replay.served import Served
+from policyroute.replay.state.told import StateReport, state_report
 from policyroute.replay.traces import Trace
 from policyroute.replay.view import View
 from policyroute.signals.columns import VERSION
@@ -54,6 +55,8 @@ class Simulation:
     gates: tuple[tuple[Gate, GateSums], ...]
     prices: str
     prices_digest: str
+    left_out: tuple[tuple[str, ...], ...] = ()
+    state: StateReport | None = None
 
     @property
     def engine(self) -> str:
@@ -98,6 +101,7 @@ def _simulate(ready: Prepared, catalog: Catalog, options: Options, step: Step) -
         effects=view.ledger.effects, ratios=tuple(ratios), cache_check=_cache_check(connection, view.ledger, sources),
         prefix_check=prefixes.check(connection, trace.relation) if prefixes.COLUMN in trace.extra and "ts" in trace.present else None, outages=ready.outages,
         details=found, quality=quality(ready, view.policy, catalog, options.feedback, seconds), gates=judged, prices=catalog.version, prices_digest=catalog.digest,
+        left_out=ready.left_out, state=state_report(ready),
     )  # fmt: skip
 
 

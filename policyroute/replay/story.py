@@ -21,6 +21,7 @@ STEPS = (
     ("lengths", "other models' answer lengths", "answered", "lengthened"),
     ("cache", "prompt cache of other models", "lengthened", "new"),
 )
+ASIDE = "calls beside the answers: classifiers, weak first answers"
 
 
 def waterfall(simulation: Simulation, priced: Table) -> list[Json]:
@@ -29,9 +30,9 @@ def waterfall(simulation: Simulation, priced: Table) -> list[Json]:
     steps = [_step("baseline", everything["old"], "total")]
     by_rule = {number: figures(numbers) for number, numbers in grouped(priced, lambda key: key[1]).items()}
     for number, found in sorted(by_rule.items()):
-        plain = found["new"] if simulation.effects.plain else found["decided"]
-        if plain != found["old"]:
-            steps.append(_step(simulation.policy.rules[number].name, plain - found["old"], "change"))
+        plain = found["new"] - found["new_aside"] if simulation.effects.plain else found["decided"]
+        if change := plain - (found["old"] - found["old_aside"]):
+            steps.append(_step(simulation.policy.rules[number].name, change, "change"))
     steps += [_step(line["what"], line["picodollars"], "change") for line in _corrections(simulation, everything)]
     return [*steps, _step("under the policy", everything["new"], "total")]
 
@@ -41,9 +42,10 @@ def _step(label: str, picodollars: int, kind: str) -> Json:
 
 
 def _corrections(simulation: Simulation, found: dict[str, int]) -> list[Json]:
-    if simulation.effects.plain:
-        return []
-    lines = [{"kind": kind, "what": what, "picodollars": found[after] - found[before]} for kind, what, before, after in STEPS]
+    found = found | {"new": found["new"] - found["new_aside"]}
+    steps = () if simulation.effects.plain else STEPS
+    lines = [{"kind": kind, "what": what, "picodollars": found[after] - found[before]} for kind, what, before, after in steps]
+    lines.append({"kind": "aside", "what": ASIDE, "picodollars": found["new_aside"] - found["old_aside"]})
     return [line for line in lines if line["picodollars"]]
 
 
@@ -55,16 +57,34 @@ def costs(simulation: Simulation, priced: Table) -> list[Json]:
     found = figures(total(priced.values()))
     lines = []
     for line in _corrections(simulation, found):
-        rows = found["fell"] if line["kind"] == "failures" else found["changed"]
+        rows = {"failures": found["fell"], "aside": found["rows"]}.get(line["kind"], found["changed"])
         lines.append({"what": line["what"], "rows": rows, "usd": dollars(line["picodollars"])})
     unanswered = _rows_of(simulation, UNANSWERED)
     if simulation.outages and found["fell"] + unanswered:
         lines.append(
             {"what": "failed attempts and their retries, billed no tokens", "rows": found["fell"] + unanswered, "usd": dollars(0)}
         )
-    unpriced = [(f"calls of the classifier `{name}`, not priced", rows) for name, rows in classifier_calls(simulation)]
-    unpriced += [(f"`{title}`, left out and not priced", rows) for title, rows in _escalations(simulation)]
-    return [*lines, *({"what": what, "rows": rows, "usd": None} for what, rows in unpriced)]
+    return lines
+
+
+def state_assumptions(simulation: Simulation) -> list[str]:
+    """What a replay of state rests on."""
+    policy, columns = simulation.policy, simulation.trace.present
+    served = "state_number" in simulation.trace.extra
+    order = "in which the gateway made its decisions" if served else "of their times, and of their rows where times are equal"
+    found = [f"conversations, quotas and budgets follow the requests in the order {order}; they begin empty"]
+    if any(one.kind == "budget" for one in policy.allowances):
+        when = "when the answer had come" if "latency_ms" in columns else "at once, for the trace has no latencies"
+        found.append(
+            f"a budget reserves what a request costs at most, and is charged the decided model's price of the recorded tokens {when}"
+        )
+    for key, column in (("user", "user_id"), ("team", "team"), ("conversation", "conversation_id")):
+        asked = [one.title for one in policy.allowances if one.key == key]
+        asked += [policy.sticky.title] if policy.sticky and policy.sticky.key == key else []
+        if asked and column not in columns and key not in simulation.trace.extra:
+            effect = "it never acts" if key == "conversation" else "all requests share one"
+            found.append(f"the trace has no `{column}` for {', '.join(f'`{title}`' for title in asked)}: {effect}")
+    return found
 
 
 def answer_cache(simulation: Simulation) -> Json | None:
@@ -76,11 +96,18 @@ def answer_cache(simulation: Simulation) -> Json | None:
     return {"rows": rows, "not_spent_usd": format(spared, "f")}
 
 
-def _escalations(simulation: Simulation) -> list[tuple[str, int]]:
-    """Each escalation that was left out, with the requests of its tiers: any of them could have been answered twice."""
-    policy = simulation.policy
-    titles = [construct.title for construct in policy.constructs if construct.kind == "escalate"]
-    return [(title, _rows_in(simulation, title.removeprefix("escalate ").split(", "))) for title in titles]
+def weak_answers(simulation: Simulation) -> list[str]:
+    """What the replay takes of answers that would be asked again one tier up."""
+    policy, found = simulation.policy, figures(total(simulation.numbers.flows.values()))
+    if not policy.escalations:
+        return []
+    open_ = _rows_in(simulation, policy.escalates) - found["escalated"]
+    known = (
+        f"{found['escalated']:,} answers are known to be weak and are asked again, both costs counted; "
+        if found["escalated"]
+        else ""
+    )
+    return [f"{known}{open_:,} answers of `{', '.join(policy.escalates)}` are taken to be strong enough: nobody has tested them"]
 
 
 def _rows_in(simulation: Simulation, tiers: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -39,6 +40,12 @@ def _cluster_key(cluster: str) -> str:
     return f"coalesce({key}, 'row ' || row)"
 
 
+def _shown(policy: Policy) -> Iterator[str]:
+    """Signals that tell how much a classifier is shown."""
+    for one in policy.classifiers.values():
+        yield from ("last_tokens", "tokens") if one.text == "last" else ("tokens",)
+
+
 class View:
     """One policy's view of a trace: how its signals are read, by what the report is split, and its ledger."""
 
@@ -56,7 +63,7 @@ class View:
         self.trace = trace
         self.options = options
         columns = trace.present | frozenset(trace.extra)
-        self.names = read_signals(policy)
+        self.names = tuple(dict.fromkeys((*read_signals(policy), *_shown(policy))))
         self.segment_signals = [
             s.name for s in policy.signals.values() if s.kind == "declared" and isinstance(s.type, EnumType | BoolType)
         ]

@@ -3,6 +3,9 @@
 Attributes are named by `Signal.identifier`, as the compiled policy reads them; `<identifier>_LOW` and `_HIGH` are the bounds of
 a costly number. A value outside its type takes the default (a number beyond its range is clamped) and its signal's name is
 added to `odd`. How each attribute is read is settled once per policy, so that a request pays for what it reads only.
+
+A classifier's signal is asked of a model when it is first read, through the function that the reader was given: once per request,
+and not at all where evaluation doesn't get to it. Without such a function it has its `on failure` member.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from policyroute.signals.text import Scanner
 
 Find = Callable[[Facts], Any]
 Read = Callable[["Values"], Value]
+Classify = Callable[["Values", Signal], str]
+"""Answers a classifier's signal for a request with one of its members. It doesn't raise: a request is decided all the same."""
 
 BOUNDED = ("tokens", "last_tokens")  # signals for which `Facts` has bounds that cost no scan
 KEPT_MASKS = 1_024  # answers of a scanner that are kept unfolded
@@ -28,14 +33,19 @@ _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 
 class Reader:
-    """Makes the values of requests under one policy: `reader(facts)`. Safe to share between threads."""
+    """Makes the values of requests under one policy: `reader(facts)`. Safe to share between threads, as far as `classify` is.
 
-    def __init__(self, policy: Policy) -> None:
+    `classify` asks a classifier; without it, classifiers have their `on failure` member.
+    """
+
+    def __init__(self, policy: Policy, classify: Classify | None = None) -> None:
         self.reads: dict[str, Read] = {}
         matches: dict[str, list[Signal]] = {}
         for signal in policy.signals.values():
             if signal.kind == "match":
                 matches.setdefault(signal.text, []).append(signal)
+            elif signal.kind == "classifier":
+                self.reads[signal.identifier] = _classifier(signal, classify)
             else:
                 self.reads[signal.identifier] = _read(policy, signal)
             if signal.name in BOUNDED:
@@ -51,12 +61,20 @@ class Reader:
 
 
 class Values:
-    """The signal values of one request. `facts` is what they are made from, `odd` the signals whose value had to be changed."""
+    """The signal values of one request. `facts` is what they are made from, `odd` the signals whose value had to be changed.
+
+    `reached` are the names of the classifiers whose value was read, `classified` is what the asking function noted of each. Once
+    `quiet` is set, no classifier is asked or noted any more: for whoever reads the values after the request was served.
+    """
+
+    quiet = False
 
     def __init__(self, reads: Mapping[str, Read], facts: Facts) -> None:
         self._reads = reads
         self.facts = facts
         self.odd: set[str] = set()
+        self.reached: set[str] = set()
+        self.classified: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         """Called for an attribute that isn't computed yet; the value is kept as a plain attribute."""
@@ -100,9 +118,17 @@ class _Scan:
 # -- one signal ------------------------------------------------------------------------------------------------------
 
 
+def _classifier(signal: Signal, classify: Classify | None) -> Read:
+    def read(values: Values) -> Value:
+        if values.quiet:
+            return signal.default
+        values.reached.add(signal.name)
+        return signal.default if classify is None else classify(values, signal)
+
+    return read
+
+
 def _read(policy: Policy, signal: Signal) -> Read:
-    if signal.kind == "classifier":
-        return lambda values: signal.default
     find = _find(signal)
     if signal.name == REQUESTED:
         names = requested_names(policy)

@@ -90,13 +90,17 @@ class Stateful:
         _, outcome = request.change(store.read(request.keys()))
         return request.decided(0, outcome)
 
-    def settle(self, store: Store, budgets: Sequence[Taken], picodollars: int | None, now: int) -> int:
-        """Put a request's cost in the place of what its budgets reserved; None is a cost that isn't known. The step's number."""
 
-        def change(kept: Sequence[Kept | None]) -> tuple[list[Kept | None], None]:
-            return [settled(_amount(each), one.reserved, picodollars) for each, one in zip(kept, budgets, strict=True)], None
+def settle(store: Store, budgets: Sequence[Taken], picodollars: int | None, now: int) -> int:
+    """Put a request's cost in the place of what its budgets reserved; None is a cost that isn't known. The step's number.
 
-        return store.step([one.key for one in budgets], change, now)[0]
+    `now` is in microseconds since 1970. Raises StoreUnreachableError: then the reservations stand.
+    """
+
+    def change(kept: Sequence[Kept | None]) -> tuple[list[Kept | None], None]:
+        return [settled(_amount(each), one.reserved, picodollars) for each, one in zip(kept, budgets, strict=True)], None
+
+    return store.step([one.key for one in budgets], change, now)[0]
 
 
 class _Request:

@@ -54,11 +54,12 @@ class Kept(NamedTuple):
     column: str
     null: str | None = None
     again: str = ""
+    classifier: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether the value goes into the column as it is, and nowhere else."""
-        return self.null is None and not self.again and self.name != REQUESTED
+        return self.null is None and not self.again and self.name != REQUESTED and not self.classifier
 
 
 class Columns:
@@ -86,7 +87,7 @@ def _kept(policy: Policy) -> list[Kept]:
         elif signal.kind == "builtin":
             found += _builtin(signal)
         else:
-            found.append(_declared(signal, taken))
+            found.append(_declared(signal, taken)._replace(classifier=signal.kind == "classifier"))
             taken.add(found[-1].column.casefold())
     return found
 

@@ -118,7 +118,11 @@ def _signals(served: Served, values: Values, columns: Columns, own: Mapping[str,
         found: dict[str, object] = dict(zip(columns.names, columns.read(values), strict=True))
     except ScannerError:  # RE2 ran out of memory for words that the decision didn't need
         found = {kept.column: _value(values, kept.identifier) for kept in columns.plain}
+    reached = getattr(values, "reached", None)
     for kept in columns.others:
+        if kept.classifier and reached is not None and kept.name not in reached:
+            found[kept.column] = None  # nobody read it: its `on failure` member is no answer
+            continue
         value = _value(values, kept.identifier)
         if kept.name == REQUESTED:
             value = asked_model(columns, served.requested, value)

@@ -25,6 +25,7 @@ from policyroute.render.html.tables import (
     width,
 )
 from policyroute.render.sentences import count
+from policyroute.render.state import cells, named, notes
 
 Json = dict[str, Any]
 LONG = 12  # pairs of models that stand open
@@ -144,6 +145,24 @@ def _rule(line: Json, rows: int, known: bool) -> list[Child]:
     difference = (line.get("without") or {}).get("difference_usd")
     last: list[Child] = [money(difference, signed=True) if difference is not None else "–"] if known else []
     return [name, bar, f"{line['takes']:,}", percent(line["takes_percent"]), f"{line['alone']:,}", *bill(line.get("priced")), *last]
+
+
+# -- state -----------------------------------------------------------------------------------------------------------
+
+
+def state(result: Json) -> Html:
+    """What sticky, quotas and budgets changed."""
+    found = result.get("state")
+    if not found:
+        return NOTHING
+    columns = (
+        text("by"),
+        *(Column(name) for name in ("changed", "moved", "refused", "users", "by the rules", "as it is", "difference")),
+    )
+    made = table("What state did", columns, [(named(line), *cells(line)) for line in found["acted"]])
+    told = [tag("p", line, class_="note") for line in notes(found)]
+    lead = "Decisions that earlier requests changed: a conversation that is held, a quota or budget that is used up. Money is that of the recorded tokens, with the cache as recorded."
+    return section("What state did", made, *told, id_="state", lead=lead)
 
 
 # -- from model to model -------------------------------------------------------------------------------------------

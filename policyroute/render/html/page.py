@@ -12,7 +12,7 @@ from policyroute.render.html.markup import Html, join, tag
 Json = dict[str, Any]
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # what a browser may load for this page: nothing
 SECTIONS = (
-    money.headline, money.gates, money.comparison, money.waterfall, money.accounting, money.rules, money.flows, money.days,
+    money.headline, money.gates, money.comparison, money.waterfall, money.accounting, money.rules, money.state, money.flows, money.days,
     people.movers, people.segments, people.risk, evidence.quality, evidence.scores, money.costs, people.examples, evidence.signals, evidence.self_test,
     evidence.assumptions, evidence.digests,
 )  # fmt: skip

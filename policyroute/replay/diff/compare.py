@@ -145,7 +145,7 @@ def _compare(ready: Prepared, catalog: Catalog, options: Options, step: Step, wi
             chosen.append(_candidates(ready.connection, rows))
             advance(part.rows)
     return Comparison(
-        Side(before.policy, was, _without(before)), Side(after.policy, now, _without(after)), labels, options, ready.trace,
+        Side(before.policy, was, ready.left_out[1]), Side(after.policy, now, ready.left_out[0]), labels, options, ready.trace,
         merge(flows, SUMS), {name: merge((one.get(name, {}) for one in segments), SUMS) for name in names},
         _examples(ready.connection, ready.trace, _chosen(chosen), with_text), _unknown(ready), after.cluster, _window(ready),
         _assumed((before, after)), catalog.version, catalog.digest,
@@ -330,8 +330,3 @@ def _window(ready: Prepared) -> tuple[int, int] | None:
 
 def _assumed(views: Iterable[View]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(seen.assumption for view in views for seen in view.observed.values() if seen.assumption))
-
-
-def _without(view: View) -> tuple[str, ...]:
-    left = view.options.without
-    return tuple(one.title for one in view.policy.constructs if one.kind in left or one.title in left)

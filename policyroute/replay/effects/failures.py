@@ -9,7 +9,8 @@ the others and cost no tokens, so what a fallback costs is the difference of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import duckdb
 
@@ -20,6 +21,14 @@ from policyroute.replay.traces.sql import one
 
 MINUTE = "time_bucket(INTERVAL 1 MINUTE, {})"
 FAILED = "(status_code = 429 OR status_code >= 500 OR (status_code IS NULL AND error_type IS NOT NULL))"
+
+
+class Named(Protocol):
+    """What state makes of a row's models."""
+
+    def names(self, otherwise: str, query: Query, of: Callable[[Route], Chain]) -> str:
+        """Usable models of what `of` gives for the row's route."""
+        ...
 
 
 def create_calendar(
@@ -43,9 +52,11 @@ def create_calendar(
     return int(minutes)
 
 
-def answered(query: Query, relation: str, numbers: Sequence[int]) -> str:
+def answered(query: Query, relation: str, numbers: Sequence[int], changes: Named | None = None) -> str:
     """The rows of `relation` (decided, with "$old" and the decided model's number "$decided") with "$new": who answers. -1: nobody could."""
     names = query.names(lambda route: reach(query.policy, route))
+    if changes is not None:
+        names = changes.names(names, query, lambda route: reach(query.policy, route))
     up = f"list_filter(string_split({names}, ','), lambda name: NOT list_contains(o.down, name))"
     whens = " ".join(f"WHEN {literal(name)} THEN {number}" for name, number in zip(query.policy.models, numbers, strict=True))
     # A call that itself failed has no usage: it costs nothing before and after, whoever is asked.

@@ -123,7 +123,7 @@ def _inside(ledger: Ledger, name: str) -> str:
     """
     policy = ledger.policy
     if name in policy.tiers:
-        return f"{MODEL} >= 0 AND coalesce({ledger.query.tiers()} = {literal(name)}, FALSE)"
+        return f"{MODEL} >= 0 AND coalesce({ledger.tiers()} = {literal(name)}, FALSE)"
     if name in policy.models:
         return f'{MODEL} >= 0 AND "$new" = {ledger.numbers[list(policy.models).index(name)]}'
     if name in ledger.query.shadows():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import duckdb
 
 from policyroute.backends.probability import TARGET, Probabilities
-from policyroute.backends.sql import RULE, quoted
+from policyroute.backends.sql import NOBODY, RULE, quoted
 from policyroute.replay.options import CLUSTER, SimulationError
 from policyroute.replay.statistics import bag_sql
 from policyroute.replay.traces.sql import one
@@ -137,6 +137,7 @@ def requests(view: View, sources: Sequence[str], outcome: str, propensity: str =
     observed, names = view.ledger.observed, view.ledger.names
     chances = Probabilities(view.policy, unknown=[name for name in names if observed[name].unknown])
     given = [
+        'row AS "$row"',
         f'{view.segments.get(CLUSTER) or bag_sql("CAST(row AS VARCHAR)")} AS "$bag"', f'{quoted(outcome)} AS "$outcome"',
         f'{quoted(propensity) if propensity in columns else "NULL"} AS "$propensity"', 'provider AS "$provider"', 'model AS "$answered"',
     ]  # fmt: skip
@@ -145,11 +146,24 @@ def requests(view: View, sources: Sequence[str], outcome: str, propensity: str =
     own = " ".join(f"WHEN {number} THEN {place}" for place, number in reversed(list(enumerate(view.ledger.numbers))))
     others = f'{len(view.ledger.numbers)} + m."$served"'
     relation = (
-        f'SELECT d."$bag" AS bag, d.{RULE} AS stratum, d.{TARGET} AS target, d."$propensity" AS propensity, d."$outcome" AS outcome, '
-        f'CASE m."$served" {own} ELSE {others} END AS logged FROM ({chances.over(f"({everything})")}) d '
+        f'SELECT d."$bag" AS bag, d.{RULE} AS stratum, {_target(view, chances)} AS target, d."$propensity" AS propensity, d."$outcome" AS outcome, '
+        f'CASE m."$served" {own} ELSE {others} END AS logged FROM ({chances.over(f"({everything})")}) d {_changes(view)} '
         f'LEFT JOIN served m ON m.model = d."$answered" AND m.provider IS NOT DISTINCT FROM d."$provider"'
     )
     return Requests(relation, chances.denominator, outcome)
+
+
+def _target(view: View, chances: Probabilities) -> str:
+    """The policy's probabilities; where state has changed the decision, there is no chance left in it."""
+    if view.ledger.changes is None:
+        return f"d.{TARGET}"
+    models = f"generate_series(0, {len(view.policy.models) - 1})"
+    certain = f"list_transform({models}, lambda model: CASE WHEN model = c.model THEN {chances.denominator} ELSE 0 END)"
+    return f"CASE WHEN c.row IS NULL THEN d.{TARGET} WHEN c.model < {NOBODY} THEN NULL ELSE {certain} END"
+
+
+def _changes(view: View) -> str:
+    return "" if view.ledger.changes is None else f'LEFT JOIN {view.ledger.changes.table} c ON c.row = d."$row"'
 
 
 def collected(connection: duckdb.DuckDBPyConnection, log: Requests) -> Log:
