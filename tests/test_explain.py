@@ -30,6 +30,7 @@ from policyroute.render.explanation import explanation as printed
 from policyroute.signals.facts import Facts
 from policyroute.signals.given import Requests
 from policyroute.signals.values import Reader
+from policyroute.state.deciding import Decided
 from tests import strategies
 
 AT = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -150,7 +151,7 @@ def test_it_is_what_the_gateway_says(place: Path) -> None:
     policy, catalog = checked.policy, load_catalog()
     deciding = Deciding(policy, compile_policy(policy, bounds=True), Reader(policy), catalog.for_policy(policy))
     values = deciding.reader(Facts.of_body(BODY, {"x-region": "eu"}, AT))
-    told = dry_run.explanation(deciding, checked.sources, values, deciding.decide(values), AT)
+    told = dry_run.explanation(deciding, checked.sources, values, Decided(deciding.decide(values)), AT)
     mine = explained("--header", "x-region: eu")
     assert {name: value for name, value in mine.items() if name in told} == json.loads(json.dumps(told))
 

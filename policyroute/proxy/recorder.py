@@ -105,7 +105,7 @@ def _complete(served: Served, service: Service) -> None:
         return
     values.quiet = True  # a classifier that the decision didn't need is asked by nobody here
     deciding = service.deciding
-    if decision.chain and served.model in ("", decision.chain[0]):
+    if decision.chain and not decision.acted and served.model in ("", decision.chain[0]):  # of what state chose, chance has no part
         served.propensity = model_probability(deciding.policy, decision, values, lambda model: not deciding.allows(model, values))
     if service.shadow is not None and served.shadow_values is not None:
         shadow = service.shadow
