@@ -112,7 +112,19 @@ def test_only_what_the_plan_needs_is_read() -> None:
 
 
 def test_extracted_signals_are_those_with_content() -> None:
-    assert set(EXTRACTED) == {"tokens", "last_tokens", "turns", "steps", "tools", "tool", "tool_failed", "images", "json", "code"}
+    assert set(EXTRACTED) == {
+        "tokens",
+        "last_tokens",
+        "turns",
+        "steps",
+        "tools",
+        "tool",
+        "tool_failed",
+        "images",
+        "json",
+        "code",
+        "conversation",
+    }
     assert set(EXTRACTED) <= set(SIGNALS)
 
 

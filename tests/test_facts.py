@@ -113,7 +113,7 @@ SHAPES = {"chat": CHAT, "responses": RESPONSES, "messages": MESSAGES}
 
 WANTED = {
     "turns": 1, "steps": 2, "tools": 1, "tool": "list_dir", "tool_failed": True, "images": False, "json": True, "stream": True,
-    "code": False, "max_output": 900, "requested": "gpt-4o", "user": "u1", "team": None, "conversation": None, "escalated": None,
+    "code": False, "max_output": 900, "requested": "gpt-4o", "user": "u1", "team": None, "conversation": "opening-75ed3508c69facfd0d6eeb14", "escalated": None,
     "last": "Fix the build", "system": "Be brief.", "last_tokens": 3, "hour": None, "weekday": None,
 }  # fmt: skip
 
@@ -307,6 +307,21 @@ NIGHT = datetime(2026, 1, 4, 23, 30, tzinfo=UTC)  # a Sunday
 def test_hour_and_weekday(at: datetime, zone: str, hour: int, weekday: str) -> None:
     facts = Facts.of_body({}, at=at, timezone=zone)
     assert (facts.hour, facts.weekday) == (hour, weekday)
+
+
+def test_a_conversation_that_nobody_names_has_its_opening_for_a_name() -> None:
+    """It stays the same as the conversation grows; another user, another system message or another beginning is another one."""
+    system, first = {"role": "system", "content": "You help."}, {"role": "user", "content": "Where is my order?"}
+    more = [{"role": "assistant", "content": "Which?"}, {"role": "user", "content": "12345"}]
+
+    def named(messages: list[dict[str, str]], **fields: str) -> str | None:
+        return Facts.of_body({"messages": messages, **fields}).conversation
+
+    name = named([system, first], user="u")
+    assert name and name == named([system, first, *more], user="u")
+    assert len({name, named([first], user="u"), named([system, *more], user="u"), named([system, first], user="v")}) == 4
+    assert named([system, first], user="u", prompt_cache_key="k") == "k"
+    assert named([system]) is None and named([]) is None
 
 
 @pytest.mark.parametrize(

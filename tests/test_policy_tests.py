@@ -362,7 +362,7 @@ def test_extraction_of_texts_alone() -> None:
     found = extracted({"last": "```", "system": "s"}, TALK)
     assert (found["turns"], found["code"], found["system"], found["tool_failed"]) == (2, True, "s", True)
     assert set(found) == {
-        "tokens", "last_tokens", "turns", "steps", "tool", "tool_failed", "images", "code", "prompt", "last", "system",
+        "tokens", "last_tokens", "turns", "steps", "tool", "tool_failed", "images", "code", "prompt", "last", "system", "conversation",
     }  # fmt: skip
 
 

@@ -4,11 +4,14 @@ Rules of this module
 - The first place that holds a non-empty string (or a number, as text) counts; the places are tried in the order of the tables.
 - Body before metadata before headers: headers are what a client library adds, the body is what the caller wrote.
 - Header names are in lower case here. Anybody can send any of them: these keys divide and count, they grant nothing.
+- A conversation that nobody names has its opening for a name: a hash of the user, the system message and the first user message. It
+  stays the same as the conversation grows. Two that open alike, of a user who isn't named, are taken for one.
 - Claude Code packs account and session into `metadata.user_id` (`user_..._account_..._session_...`); the two are taken apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -46,6 +49,7 @@ CONVERSATION = Places(
     ),
 )
 
+OPENING = 4_000  # characters of a message that name a conversation
 _PACKED = re.compile(r"(.+?)_session_([0-9A-Za-z-]+)")
 _NO = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
@@ -62,12 +66,22 @@ def team(content: Content, headers: Mapping[str, str]) -> str | None:
 
 
 def conversation(content: Content, headers: Mapping[str, str]) -> str | None:
-    """The conversation that the request belongs to, None where it does not say."""
+    """The conversation that the request belongs to: by its name, else by its opening; None where there are no messages."""
     found = _found(CONVERSATION, content, headers)
     if found:
         return found
     packed = _key((content.metadata or {}).get("user_id"))
-    return _unpacked(packed)[1] or None if packed else None
+    return (_unpacked(packed)[1] if packed else "") or _opening(content, headers)
+
+
+def _opening(content: Content, headers: Mapping[str, str]) -> str | None:
+    texts = []
+    for message in content.messages or ():
+        texts.append("\n".join(message.texts)[:OPENING])
+        if message.role == "user":
+            told = "\x1f".join((user(content, headers) or "", *texts)).encode("utf-8", "replace")
+            return f"opening-{hashlib.md5(told, usedforsecurity=False).hexdigest()[:24]}"
+    return None
 
 
 def escalated(content: Content, headers: Mapping[str, str]) -> bool | None:
