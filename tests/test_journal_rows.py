@@ -177,7 +177,7 @@ def test_a_row_holds_the_request(empty: Path) -> None:
         "requested_model": "gpt-4o", "response_model": "claude-x-1", "api": "chat", "input_tokens": 1_000, "cached_tokens": 800, "cache_write_5m_tokens": 50,
         "cache_write_1h_tokens": 5, "output_tokens": 20, "reasoning_tokens": 7, "max_output_tokens": 77, "messages": None, "output": None, "stream": True,
         "status_code": 200, "finish_reason": "stop", "latency_ms": 12.5, "ttft_ms": 3.25, "cost_usd": Decimal("0.000001234567"), "service_tier": "standard",
-        "tool_count": 1, "turns": 1, "requested": "gpt-4o", "user": "u1", "conversation": values.s_conversation, "max_output": 77, "user_plan": "pro",
+        "tool_count": 1, "turns": 1, "requested": "gpt-4o", "user": "u1", "conversation": "opening-a7fe0cc8cd60189719704251", "max_output": 77, "user_plan": "pro",
         "decision_rule": "hot", "decision_chain": "b", "decision_explored": False, "decision_propensity": 1.0, "served_model": "b", "verdict": "answered", "answer_cached": False, "overhead_ms": 0.4, "caller": "app",
         "client_retry": 2, "extractor": VERSION, "policy_digest": policy.digest, "shadow_rule": "otherwise", "shadow_chain": "a,b", "propensity": 1.0,
     }  # fmt: skip

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from policyroute.proxy.bodies import read_off
-from policyroute.proxy.calls import Calls, Refusal, Running
+from policyroute.proxy.calls import Calls, Running
 from policyroute.proxy.gateway import Gateway
 from policyroute.proxy.headers import of_environ
+from policyroute.proxy.others import Others
+from policyroute.proxy.refusal import Refusal
 from policyroute.proxy.settings import ENVIRONMENT, ServeError, Settings, read_settings
 from policyroute.proxy.wire.surface import SURFACES, Surface, surface_of
 
@@ -83,6 +85,7 @@ class App:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.calls = Calls(gateway)
+        self.others = Others(self.calls)
         self._fixed: dict[str, Callable[[Environ], Answer]] = {
             "/": self._root, "/healthz": self._health, "/readyz": self._ready, "/metrics": self._metrics,
         }  # fmt: skip
@@ -121,7 +124,7 @@ class App:
             if method not in ("GET", "HEAD"):
                 raise Refusal(405, f"`{path}` is read with GET", "method_not_allowed")
             return fixed(environ)
-        found = self.calls.other(method, path, environ)
+        found = self.others.other(method, path, environ)
         if found is None:
             raise Refusal(404, f"there is no `{method} {path}` here", "not_found")
         return found

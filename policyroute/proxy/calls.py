@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -14,17 +13,17 @@ from policyroute.language.policy import Refuse
 from policyroute.proxy import headers as heads
 from policyroute.proxy.bodies import BodyError, read_body
 from policyroute.proxy.exchange import Exchange
-from policyroute.proxy.explain import explanation
+from policyroute.proxy.feedback import decision_id
 from policyroute.proxy.gateway import Gateway
+from policyroute.proxy.keeping import ESCALATED
 from policyroute.proxy.keys import LOCAL, Caller, facts_of
 from policyroute.proxy.means import Head
 from policyroute.proxy.outgoing import Incoming, Outgoing
-from policyroute.proxy.passing import Passing, counted, endpoint_for, forwarded
+from policyroute.proxy.passing import Passing, endpoint_for
+from policyroute.proxy.refusal import NO_RETRY, Refusal
 from policyroute.proxy.served import Served
 from policyroute.proxy.service import Service
-from policyroute.proxy.upstream.transport import UpstreamFailed
-from policyroute.proxy.wire.models import listed, one_listed
-from policyroute.proxy.wire.surface import SURFACES, BadBody, Surface, parse
+from policyroute.proxy.wire.surface import BadBody, Surface, parse
 from policyroute.signals.values import Values
 from policyroute.state.deciding import seconds_until
 
@@ -32,25 +31,8 @@ Environ = dict[str, Any]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
 JSON = ("content-type", "application/json")
-DRY_RUN, COUNT_TOKENS, MODELS = "/v1/route", "/v1/messages/count_tokens", "/v1/models"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", "", "localhost"})
-NO_RETRY = ("x-should-retry", "false")
 STATELESS = "conversations, quotas and budgets can't be looked up at the moment"
-
-
-@dataclass
-class Refusal(Exception):  # noqa: N818 - an answer, and no fault of the program
-    """A request that isn't served: status and reason, shaped by the API that was called."""
-
-    status: int
-    message: str
-    code: str = ""
-    headers: list[tuple[str, str]] = field(default_factory=lambda: [NO_RETRY])
-    id: str = ""
-
-    def answer(self, surface: Surface) -> Answer:
-        """The answer in the shape of `surface`."""
-        return self.status, [JSON, *self.headers], surface.error(self.status, self.message, self.code, self.id)
 
 
 class Running:
@@ -129,7 +111,7 @@ class Calls:
         started = gateway.means.clock()
         found = heads.of_environ(environ)
         caller = self.caller(environ, found)
-        body, fields = self._body(environ)
+        body, fields = self.body(environ)
         if surface.api not in ("chat", "responses", "messages"):
             return self._passed(Incoming(surface, fields, body, found, environ.get("QUERY_STRING", ""), caller, started))
         if surface.api not in service.apis:
@@ -146,11 +128,14 @@ class Calls:
         at = datetime.now(UTC)
         deciding, policy = service.deciding, service.policy
         values = service.asking(facts_of(fields, found, caller, at, policy))
-        served = Served(f"pr_{uuid4().hex}", at, surface.api, policy, policy.digest, values, classified=values.classified)
+        conversation = _key(values, policy, "conversation")
+        if service.wishes and conversation and self.gateway.keeping.wished(conversation, at):
+            setattr(values, policy.signals[ESCALATED].identifier, True)
+        served = Served(decision_id(conversation), at, surface.api, policy, policy.digest, values, classified=values.classified)
         plain = deciding.decide(values)
         served.decision = self.gateway.keeping.decide(deciding, plain, served, values, at)
         served.tier, served.caller = (served.state and served.state.tier) or deciding.tier(plain), caller.name
-        served.user, served.team, served.conversation = (_key(values, policy, name) for name in ("user", "team", "conversation"))
+        served.user, served.team, served.conversation = _key(values, policy, "user"), _key(values, policy, "team"), conversation
         served.requested = fields["model"] if isinstance(fields.get("model"), str) else ""
         served.stream = fields.get("stream") is True
         served.retry = int(count) if (count := found.get("x-stainless-retry-count", "")).isdecimal() and len(count) < 4 else 0
@@ -245,73 +230,7 @@ class Calls:
             ttl, now = self.gateway.settings.answers, self.gateway.means.clock()
             answers.keep(incoming.caller, incoming.surface.api, incoming.fields, served, ttl, now, _apart(incoming, permitted))
 
-    # -- everything else -----------------------------------------------------------------------------------------------------
-
-    def other(self, method: str, path: str, environ: Environ) -> Answer | None:
-        """Dry run, models, token counts, stored responses; None for a path that nobody knows. Raises Refusal."""
-        found = heads.of_environ(environ)
-        service = self.gateway.service
-        if path in (DRY_RUN, COUNT_TOKENS) and method != "POST":
-            raise Refusal(405, f"`{path}` takes POST", "method_not_allowed")
-        if path == DRY_RUN:
-            return self._dry_run(environ, found)
-        if path == COUNT_TOKENS:
-            return self._count_tokens(environ, found)
-        if path == MODELS and method in ("GET", "HEAD"):
-            self.caller(environ, found)
-            return 200, [JSON], listed(service.policy, anthropic="anthropic-version" in found)
-        if path.startswith(f"{MODELS}/") and method in ("GET", "HEAD"):
-            self.caller(environ, found)
-            body = one_listed(service.policy, path.removeprefix(f"{MODELS}/"), anthropic="anthropic-version" in found)
-            if body is None:
-                raise Refusal(404, "the policy declares no such model", "model_not_found")
-            return 200, [JSON], body
-        if path.startswith(f"{SURFACES['responses'].path}/"):
-            return self._stored(method, path, environ, found)
-        return None
-
-    def _stored(self, method: str, path: str, environ: Environ, found: Mapping[str, str]) -> Answer:
-        """What the Responses API offers beside the call itself (stored responses, compaction): for the one provider that has it."""
-        caller = self.caller(environ, found)
-        if caller.models is not None:
-            raise Refusal(403, "a key that is limited to models can't reach stored responses", "model_not_permitted")
-        service = self.gateway.service
-        able = {endpoint.base_url: endpoint for endpoint in service.endpoints.values() if "responses" in endpoint.apis}
-        if len(able) != 1:
-            many = "several providers" if able else "no provider"
-            raise Refusal(404, f"{many} of the policy could keep this response", "not_found")
-        body = self._read(environ) if method == "POST" else b""
-        query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
-        (endpoint,) = able.values()
-        try:
-            return forwarded(self.gateway.means, endpoint, method, path.removeprefix("/v1") + query, found, body, 60.0)
-        except UpstreamFailed as error:
-            raise Refusal(503, f"the provider could not be reached: {error.cause}", "no_upstream", [("retry-after", "1")]) from None
-
-    def _dry_run(self, environ: Environ, found: Mapping[str, str]) -> Answer:
-        caller = self.caller(environ, found)
-        _, fields = self._body(environ)
-        service, at = self.gateway.service, datetime.now(UTC)
-        values = service.deciding.reader(facts_of(fields, found, caller, at, service.policy))
-        decided = self.gateway.keeping.peek(service.deciding, service.deciding.decide(values), values, at)
-        return 200, [JSON], json.dumps(explanation(service.deciding, service.sources, values, decided, at)).encode()
-
-    def _count_tokens(self, environ: Environ, found: Mapping[str, str]) -> Answer:
-        """By the provider where the decided model speaks the API itself, else our own count, which is called an estimate."""
-        caller = self.caller(environ, found)
-        body, fields = self._body(environ)
-        service, at = self.gateway.service, datetime.now(UTC)
-        values = service.deciding.reader(facts_of(fields, found, caller, at, service.policy))
-        decision = self.gateway.keeping.peek(service.deciding, service.deciding.decide(values), values, at).decision
-        model = decision.chain[0] if decision.chain else ""
-        if model and service.endpoints[model].counts_tokens:
-            query = environ.get("QUERY_STRING", "")
-            incoming = Incoming(SURFACES["messages"], fields, body, found, query, caller, self.gateway.means.clock())
-            answer = counted(self.gateway.means, service, incoming, model)
-            if answer is not None:
-                return 200, [JSON], answer
-        tokens = getattr(values, service.policy.signals["tokens"].identifier)
-        return 200, [JSON, ("x-policyroute-estimate", "o200k")], json.dumps({"input_tokens": tokens}).encode()
+    # -- what no policy decides ----------------------------------------------------------------------------------------------
 
     def _passed(self, incoming: Incoming) -> Running:
         """A call that no policy decides: to the model that it names."""
@@ -340,14 +259,16 @@ class Calls:
             raise Refusal(401, "no valid API key: send yours as `Authorization: Bearer` or `x-api-key`", "invalid_api_key")
         return caller
 
-    def _read(self, environ: Environ) -> bytes:
+    def read(self, environ: Environ) -> bytes:
+        """The bytes of a request's body. Raises Refusal."""
         try:
             return read_body(environ, self.gateway.settings.body_limit, self.gateway.settings.body_limit)
         except BodyError as error:
             raise Refusal(error.status, error.message, error.code) from None
 
-    def _body(self, environ: Environ) -> tuple[bytes, dict[str, Any]]:
-        body = self._read(environ)
+    def body(self, environ: Environ) -> tuple[bytes, dict[str, Any]]:
+        """A request's body, and the JSON object in it. Raises Refusal."""
+        body = self.read(environ)
         try:
             return body, parse(body)
         except BadBody as error:

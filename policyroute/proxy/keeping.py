@@ -12,14 +12,17 @@ from datetime import datetime
 from typing import Any
 
 from policyroute.language.decision import Decision
+from policyroute.language.limits import read_signals
+from policyroute.proxy.feedback import WISH, code
 from policyroute.proxy.served import Served
 from policyroute.proxy.service import Deciding
 from policyroute.proxy.settings import ServeError
 from policyroute.state.deciding import Decided, settle
 from policyroute.state.stores.opened import open_store
-from policyroute.state.stores.store import Store, StoreUnreachableError
+from policyroute.state.stores.store import Key, Store, StoreUnreachableError
 from policyroute.state.windows import micros
 
+ESCALATED = "escalated"  # the signal
 QUIET = 5.0  # seconds between two warnings
 
 log = logging.getLogger("policyroute")
@@ -37,7 +40,7 @@ class Keeping:
 
     def open(self, deciding: Deciding) -> None:
         """Open the store, if the policy has a use for it. Raises ServeError for one that can't be meant."""
-        if deciding.stateful is None or self._store is not None:
+        if self._store is not None or (deciding.stateful is None and not wishes_count(deciding)):
             return
         try:
             self._store = open_store(self.where)
@@ -69,6 +72,29 @@ class Keeping:
             self._missed(error)
             return Decided(plain)
 
+    def wish(self, conversation: str, at: datetime) -> bool:
+        """Keep that a conversation (its code) is to get better answers for a while; whether that could be kept."""
+        if self._store is None:
+            return False
+        until = micros(at) + WISH
+        try:
+            self._store.step([Key(_wished(conversation), until)], lambda _: ([until], None), micros(at))
+        except StoreUnreachableError as error:
+            self._missed(error)
+            return False
+        return True
+
+    def wished(self, conversation: str, at: datetime) -> bool:
+        """Whether somebody has asked for better answers in a conversation."""
+        if self._store is None:
+            return False
+        try:
+            (until,) = self._store.read([Key(_wished(code(conversation)), 0)])
+        except StoreUnreachableError as error:
+            self._missed(error)
+            return False
+        return isinstance(until, int) and until >= micros(at)
+
     def settle(self, served: Served) -> None:
         """Charge a finished request's budgets what it cost."""
         state, store = served.state, self._store
@@ -94,6 +120,15 @@ class Keeping:
         if now - self._complained >= QUIET:
             self._complained = now
             log.warning("state is out of reach, requests are %s: %s", "refused" if self.closed else "decided without it", error)
+
+
+def wishes_count(deciding: Deciding) -> bool:
+    """Whether the policy asks if a better answer is wanted."""
+    return ESCALATED in read_signals(deciding.policy)
+
+
+def _wished(conversation: str) -> str:
+    return f"wish-{conversation}"
 
 
 def reachable(where: str, deciding: Deciding) -> None:

@@ -11,6 +11,7 @@ from policyroute.backends.live import Live, compile_policy
 from policyroute.language import syntax
 from policyroute.language.decision import Decision
 from policyroute.language.diagnostics import Diagnostic, PolicyError, Severity
+from policyroute.language.limits import read_signals
 from policyroute.language.load import check_file
 from policyroute.language.parser import parse
 from policyroute.language.policy import Chain, Policy, Rule
@@ -84,6 +85,11 @@ class Service:
     sources: tuple[Source, ...]
     findings: tuple[Finding, ...]
     asking: Reader
+
+    @cached_property
+    def wishes(self) -> bool:
+        """Whether the policy asks if a better answer is wanted (signal `escalated`)."""
+        return "escalated" in read_signals(self.policy)
 
     @property
     def policy(self) -> Policy:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +29,7 @@ from policyroute.replay.traces.tables import Shape
 
 ENDINGS = (".jsonl.part", ".jsonl")
 PREFIX = "journal-"
+FEEDBACK, RATINGS = "feedback.lines", '"$ratings"'  # what users thought of answers, beside the journal's files
 SEGMENTS = b"policyroute.segments"  # the metadata under which a Parquet file names its segments
 SMALLEST_LIMIT = 16 << 20  # bytes of a line that DuckDB is told to expect
 _OWN = ("policy_digest", "decision_rule", "verdict")  # what a journal has and hardly any other trace
@@ -66,6 +68,28 @@ def read_segments(paths: Sequence[Path], parquet: Iterable[Path], scratch: Path)
         return None
     notes = [counted("torn-lines", copied.torn)] if copied.torn else []
     return ([_head(wanted, target, copied)] if copied.rows else []), notes
+
+
+def feedback(paths: Iterable[Path], connection: duckdb.DuckDBPyConnection) -> str:
+    """The table of ratings in the folders of these files (`decision_id`, `feedback`), the last one of each decision; "" where there are none.
+
+    A line that isn't whole, or no rating, is left out.
+    """
+    folders = dict.fromkeys(path.parent for path in paths)
+    files = [str(folder / FEEDBACK) for folder in folders if (folder / FEEDBACK).is_file()]
+    if not files:
+        return ""
+    listed = ", ".join(literal(glob_free(file)) for file in files)
+    lines = f"read_csv([{listed}], columns = {{'line': 'VARCHAR'}}, delim = chr(1), quote = '', escape = '', header = false, auto_detect = false)"
+    fields = [
+        f"CASE WHEN json_valid(line) THEN json_extract_string(line, '$.{name}') END AS {name}"
+        for name in ("decision_id", "feedback", "ts")
+    ]
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {RATINGS} AS SELECT decision_id, arg_max(TRY_CAST(feedback AS DOUBLE), ts) AS feedback FROM "
+        f"(SELECT {', '.join(fields)} FROM {lines}) WHERE TRY_CAST(feedback AS DOUBLE) IS NOT NULL GROUP BY decision_id"
+    )
+    return RATINGS
 
 
 def shape(head: Head) -> Shape:

@@ -23,7 +23,7 @@ from policyroute.replay.traces.head import COMPRESSED, EXTENSIONS, Head, duckdb_
 from policyroute.replay.traces.importers import IMPORTERS, Importer, Job, importer_of
 from policyroute.replay.traces.notes import NOTES, Note
 from policyroute.replay.traces.schema import COLUMNS, SUSPECT
-from policyroute.replay.traces.sql import literal, quoted
+from policyroute.replay.traces.sql import literal, one, quoted
 from policyroute.replay.traces.tables import Bound, bind
 
 _PREFIX = "duckdb:"
@@ -98,6 +98,10 @@ def open_trace(
         )
     extras = _extras(bound)
     parts = _parts(bound, facts, extras)
+    ratings = journal.feedback((Path(head.place) for head in heads), connection) if "policy_digest" in extras else ""
+    if ratings and "feedback" not in extras:
+        extras |= {"feedback": "DOUBLE"}
+        parts = tuple(_rated(part, ratings, connection) for part in parts)
     stamp = [importer.name, repr(sorted(mapping.items())), repr(incumbent), *(part.digest for part in parts)]
     stamp += [note.message for fact in facts for note in fact.notes if note.code == "model-from-name"]
     return Trace(
@@ -263,6 +267,15 @@ def _relation(bound: Bound, fact: Facts, extras: Mapping[str, str], offset: int)
         listed.append(f"CAST({value} AS {type_}) AS {quoted(name)}")
     dropped = f" ANTI JOIN read_parquet({literal(str(fact.dropped))}) USING (row)" if fact.dropped else ""
     return f"SELECT {', '.join(listed)} FROM ({bound.inner()}){dropped}"
+
+
+def _rated(part: Part, ratings: str, connection: duckdb.DuckDBPyConnection) -> Part:
+    """A journal's part with what users thought of its answers; what they say later makes another digest."""
+    (told,) = one(
+        connection, f"SELECT coalesce(md5(string_agg(decision_id || feedback, ',' ORDER BY decision_id)), '') FROM {ratings}"
+    )
+    relation = f"SELECT r.*, f.feedback FROM ({part.relation}) r LEFT JOIN {ratings} f ON f.decision_id = r.request_id"
+    return Part(part.name, relation, part.rows, hashlib.sha256(f"{part.digest}{told}".encode()).hexdigest())
 
 
 def _merged(notes: Sequence[Note]) -> tuple[Note, ...]:

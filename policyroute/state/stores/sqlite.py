@@ -27,6 +27,9 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS steps (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, id TEXT NOT NULL);
 """
+KEEP = (
+    "INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, until = max(until, excluded.until)"
+)
 
 
 class SqliteStore:
@@ -45,18 +48,15 @@ class SqliteStore:
             try:
                 new, result = change(_read(connection, keys))
                 changed = [(k.name, json.dumps(v), k.until) for k, v in zip(keys, new, strict=True) if v is not None]
-                connection.executemany(
-                    "INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, until = max(until, excluded.until)",
-                    changed,
-                )
+                connection.executemany(KEEP, changed)
                 ((number, self.id),) = connection.execute("UPDATE steps SET number = number + 1 RETURNING number, id").fetchall()
                 if number % SWEEP == 0:
                     connection.execute("DELETE FROM kept WHERE until < ?", (now,))
                 connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+            finally:
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
             return int(number), result
 
     def read(self, keys: Sequence[Key]) -> list[Kept | None]:
