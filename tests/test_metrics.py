@@ -17,10 +17,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
+from policyroute.language.decision import Decision
 from policyroute.prices.cost import Cost, Usage
-from policyroute.proxy.metric_rows import BY_NAME, CALLERS, METRICS, Bounds, markdown, word_of
+from policyroute.proxy.metric_rows import BY_NAME, CALLERS, METRICS, Bounds, markdown
+from policyroute.proxy.metric_words import word_of
 from policyroute.proxy.metrics import Metrics, newest_price
-from policyroute.proxy.served import Attempt, Served, Shadow
+from policyroute.proxy.served import Attempt, Classified, Served, Shadow
 from policyroute.proxy.settings import ServeError
 from tests.served_support import AT, CANARY, ROOT, answered, catalog, loaded, served
 
@@ -110,6 +112,9 @@ CASES: list[tuple[str, Callable[[], Served], str, dict[str, str], float | None]]
     ("fallbacks from a passed over model", fallen_back, "policyroute_fallbacks_total", {"from_": "flash", "to": "haiku", "reason": "circuit_open"}, 1),
     ("escalations", fallen_back, "policyroute_escalations_total", {"tier": "cheap", "to": "standard"}, 1),
     ("no escalation", served, "policyroute_escalations_total", {"tier": "cheap", "to": "cheap"}, None),
+    ("changed by state", lambda: served(decision=Decision("otherwise", ("mini",), acted=("sticky conversation", "quota few"))), "policyroute_acted_total", {"by": "quota few"}, 1),
+    ("a classifier's answer", lambda: served(classified=[Classified("difficulty", "hard", "asked", 3.0, Cost(5))]), "policyroute_classifications_total", {"classifier": "difficulty", "result": "asked"}, 1),
+    ("a classifier's cost", lambda: served(classified=[Classified("difficulty", "hard", "asked", 3.0, Cost(5 * 10**12))]), "policyroute_classifier_cost_usd_total", {"classifier": "difficulty"}, 5),
     ("asked for more", lambda: served(headers={"x-escalate": "1"}), "policyroute_escalated_requests_total", {"rule": "asked_for_more"}, 1),
     ("cost", served, "policyroute_cost_usd_total", {"target": "mini", "tier": "cheap"}, (800 * 150_000 + 200 * 75_000 + 101 * 600_000) / 10**12),
     ("cost of a caller", served, "policyroute_caller_cost_usd_total", {"caller": "desk"}, (800 * 150_000 + 200 * 75_000 + 101 * 600_000) / 10**12),
@@ -233,7 +238,10 @@ def test_openmetrics() -> None:
 def test_gauges_and_reload() -> None:
     """Circuits, journal, policy: each shows what was told last; counts of a worker's parts only grow."""
     metrics, (policy, *_) = fresh(), loaded()
-    metrics.gauges(circuits={"mini": "open"}, journal_written=7, journal_lost=2, journal_healthy=False, streams=3, log_lost=1)
+    metrics.gauges(
+        circuits={"mini": "open"}, journal_written=7, journal_lost=2, journal_healthy=False, streams=3, log_lost=1, state_missed=4
+    )
+    assert value(metrics, "policyroute_state_missed_total") == 4
     metrics.gauges(
         circuits={"mini": "half-open", "gpt_4o": "open"},
         journal_written=9,

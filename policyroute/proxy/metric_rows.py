@@ -16,60 +16,14 @@ from itertools import pairwise
 from typing import Literal
 
 from policyroute.language.policy import Policy
+from policyroute.proxy.metric_words import NONE, OTHER, error_of, operation_name, provider_name, word_of
 from policyroute.proxy.served import Served
 
-NONE, OTHER = "none", "other"
-UNKNOWN_ERROR = "_OTHER"  # the conventions' word for an error without a name
 CALLERS = 1_000  # API keys that have series of their own
 KEPT = 1_000  # spellings of models that are kept
 
-PROVIDERS = {
-    "aws": "aws.bedrock", "azure": "azure.ai.openai", "google": "gcp.gemini", "mistral": "mistral_ai", "moonshotai": "moonshot_ai", "x-ai": "x_ai",
-}  # fmt: skip
-"""OpenTelemetry's names of providers that the price library calls otherwise."""
-
-OPERATIONS = {"embeddings": "embeddings", "completions": "text_completion"}
-"""`gen_ai.operation.name` by API; what isn't here is a chat."""
-
-_RESULTS = {
-    word: word
-    for word in (
-        "answered", "timeout", "connection", "malformed", "cut", "overloaded_error", "api_error", "server_error", "rate_limit_error", "timeout_error",
-    )
-} | {"skipped: circuit open": "circuit_open"}  # fmt: skip
-_ERRORS = _RESULTS | {
-    word: word for word in ("client_gone", "client_error", "no_upstream", "no_model", "refused_by_policy", "model_not_permitted")
-}
-
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float]]
-
-
-def provider_name(provider: str) -> str:
-    """A provider as OpenTelemetry names it."""
-    return PROVIDERS.get(provider, provider)
-
-
-def operation_name(api: str) -> str:
-    """`gen_ai.operation.name` of an API."""
-    return OPERATIONS.get(api, "chat")
-
-
-def word_of(result: str) -> str:
-    """An attempt's result as one of a fixed set of words."""
-    return _worded(result, _RESULTS, "skipped" if result.startswith("skipped") else OTHER)
-
-
-def error_of(error: str) -> str:
-    """What went wrong as one of a fixed set of words, "" where nothing did."""
-    return _worded(error, _ERRORS, UNKNOWN_ERROR) if error else ""
-
-
-def _worded(text: str, known: dict[str, str], otherwise: str) -> str:
-    found = known.get(text)
-    if found is None:
-        found = text if len(text) == 3 and text.isdecimal() and text.isascii() else otherwise
-    return found
 
 
 class Bounds:
@@ -323,6 +277,14 @@ def _acted_known(bounds: Bounds) -> Iterator[Labels]:
     yield from ((one.title,) for one in (*((policy.sticky,) if policy.sticky else ()), *policy.allowances))
 
 
+def _classified(seen: Seen) -> Samples:
+    return [((one.name, word_of(one.result)), 1) for one in seen.served.classified]
+
+
+def _classifier_cost(seen: Seen) -> Samples:
+    return [((one.name,), one.cost.picodollars) for one in seen.served.classified if one.cost is not None]
+
+
 def _client_retries(seen: Seen) -> Samples:
     return (((), 1),) if seen.served.retry > 0 else ()
 
@@ -354,6 +316,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("policyroute_fallbacks_total", "counter", ("from", "to", "reason"), "moves from one model to another within a request", _fallbacks),
     Metric("policyroute_escalations_total", "counter", ("tier", "to"), "answers from a higher tier than the decided one", _escalations),
     Metric("policyroute_acted_total", "counter", ("by",), "decisions that `sticky`, a quota or a budget changed", _acted, known=_acted_known),
+    Metric("policyroute_classifications_total", "counter", ("classifier", "result"), "answers of classifiers: asked, remembered, or why there was none", _classified),
+    Metric("policyroute_classifier_cost_usd_total", "counter", ("classifier",), "dollars that classifiers cost beside the answers", _classifier_cost, money=True),
     Metric("policyroute_escalated_requests_total", "counter", ("rule",), "requests that ask for a better answer (signal `escalated`)", _asked_for_more),
     Metric("policyroute_cost_usd_total", "counter", ("target", "tier"), "dollars, by the model that answered and its tier", _cost, money=True),
     Metric("policyroute_unknown_price_total", "counter", ("target",), "answers with usage whose cost could not be known", _unknown_price),

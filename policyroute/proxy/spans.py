@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import policyroute
 from policyroute.prices.money import PICODOLLARS
-from policyroute.proxy.metric_rows import NONE, error_of, operation_name, provider_name, word_of
+from policyroute.proxy.metric_words import NONE, error_of, operation_name, provider_name, word_of
 from policyroute.proxy.served import Attempt, Served
 from policyroute.proxy.settings import ServeError
 
