@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from policyroute.language.policy import Policy
 from policyroute.prices.catalog import Catalog
 from policyroute.proxy.metric_rows import BY_NAME, CALLERS, METRICS, Bounds, Seen
-from policyroute.proxy.metric_words import NONE, OTHER
 from policyroute.proxy.metric_store import Number, Store, shared, together
+from policyroute.proxy.metric_words import NONE, OTHER
 from policyroute.proxy.served import Served
 from policyroute.proxy.settings import ServeError
 

@@ -7,8 +7,10 @@ what the transitions would say, and DuckDB has it already.
 
 from __future__ import annotations
 
-import heapq
+import gc
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from policyroute.backends.sql import NOBODY, STUCK, literal
-from policyroute.language.policy import Policy
-from policyroute.prices.caching import CacheRule, cache_rule
-from policyroute.replay.state.rows import NEVER, Kind, Rows
+from policyroute.backends.sql import STUCK, literal
+from policyroute.replay.state.rows import NEVER, Rows
+from policyroute.replay.state.written import Changed, written
 from policyroute.replay.traces.sql import one
-from policyroute.state.transitions import NONE, Last, Outcome, Transitions, settled, taken, transitions
+from policyroute.state.transitions import NONE, transitions
 
+SPANS = {
+    period: days * 86_400_000_000 for period, days in {"minute": 1, "hour": 1, "day": 2, "week": 8, "month": 32}.items()
+}  # microseconds that a window lasts at most, its time zone included
 CHUNK = 100_000  # changed rows that are held before they are written
 BATCH = 1 << 16  # rows that are fetched at a time
 SWEEP = 1 << 20  # rows between two looks for conversations and windows that are over
@@ -41,10 +45,6 @@ class Followed:
     rows: int
     followed: int
     acted: tuple[tuple[str, ...], ...]
-
-
-class _UnknownError(Exception):
-    """What a choice depends on isn't in the trace."""
 
 
 def follow(
@@ -65,19 +65,31 @@ def follow(
     touched = _touched(connection, rows)
     follower = _Follower(rows)
     target = scratch / f"changes-{table.strip(QUOTES)}.parquet"
-    with pq.ParquetWriter(target, SCHEMA) as writer:
+    with _without_collector(), pq.ParquetWriter(target, SCHEMA) as writer:
         ordered = f"SELECT {', '.join(rows.names)} FROM ({touched}) ORDER BY store, place, row"
         reader = connection.sql(ordered).to_arrow_reader(BATCH)
         for batch in reader:
             follower.batch([_numbers(batch.column(number)) for number in range(batch.num_columns)])
             if len(follower.changed) >= CHUNK:
-                _write(writer, follower)
-        _write(writer, follower)
+                _write(writer, follower.taken())
+        _write(writer, follower.taken())
     connection.execute(f"DROP TABLE {ROWS}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM read_parquet({literal(str(target))})")
     target.unlink()
     advance(count - count // 2)
     return Followed(count, follower.seen, tuple(follower.acted))
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """What is kept has no circles: looking for them again and again would take a tenth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _numbers(column: Any) -> memoryview:
@@ -86,10 +98,9 @@ def _numbers(column: Any) -> memoryview:
     return memoryview(array.buffers()[1]).cast("q")[array.offset : array.offset + len(array)]
 
 
-def _write(writer: pq.ParquetWriter, follower: _Follower) -> None:
-    columns = zip(*follower.changed, strict=True) if follower.changed else ((),) * len(SCHEMA)
+def _write(writer: pq.ParquetWriter, changed: Sequence[tuple[int, ...]]) -> None:
+    columns = zip(*changed, strict=True) if changed else ((),) * len(SCHEMA)
     writer.write_batch(pa.record_batch([pa.array(column, pa.int64()) for column in columns], schema=SCHEMA))
-    follower.changed.clear()
 
 
 # -- which rows state can reach --------------------------------------------------------------------------------------
@@ -123,7 +134,7 @@ def _fillable(rows: Rows, place: int) -> str:
     amount = "1"
     if one_.kind == "budget":
         # What isn't known, a choice that doesn't exist included, is left out of `greatest`: it is never chosen, or stops the row.
-        costs = [f"nullif({of}_{kind.name}, {NEVER})" for kind in rows.kinds for of in ("most", "cost")]
+        costs = [f"nullif({of}_{number}, {NEVER})" for number in rows.priced for of in ("most", "cost")]
         amount = f"CAST(greatest({', '.join([*costs, f'nullif(charged, {NEVER})', '0'])}) AS HUGEINT)"
     return (
         f"SELECT key_{place} AS k, window_{place} AS w FROM {ROWS} WHERE {where} GROUP BY ALL HAVING sum({amount}) > {one_.amount}"
@@ -133,177 +144,76 @@ def _fillable(rows: Rows, place: int) -> str:
 # -- following -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Row:
-    """One row's choices (`transitions.Choices`): the columns, and the place of the row in them."""
-
-    columns: dict[str, memoryview]
-    policy: Policy
-    kinds: tuple[Kind, ...]
-    caches: tuple[CacheRule | None, ...] | None
-    budgets: tuple[bool, ...]
-    index: int = 0
-    model: int = NONE
-    tier: int = NONE
-    guards: tuple[int, ...] = ()
-
-    def of_tier(self, tier: int) -> int:
-        return self._known(self.columns[f"tier_{tier}"][self.index])
-
-    def usable(self, model: int) -> bool:
-        found = self.columns["usable"][self.index]
-        if found < 0:
-            raise _UnknownError
-        return bool(found >> model & 1)
-
-    def beyond(self, place: int) -> int:
-        column = self.columns.get(f"beyond_{place}")
-        return NONE if column is None else self._known(column[self.index])
-
-    def wanted(self, place: int, model: int) -> int | None:
-        return 1 if not self.budgets[place] else self._known_amount(self.amount("most", model))
-
-    def warm(self, model: int) -> int:
-        at = self.columns["moment"][self.index]
-        if self.caches is None:
-            return at
-        rule, tokens = self.caches[model], self.columns["tokens"][self.index]
-        if tokens < 0:
-            raise _UnknownError
-        return at - 1 if rule is None or tokens < rule.minimum else at + rule.lifetime * 1_000_000
-
-    def amount(self, of: str, model: int) -> int:
-        """What the row costs with a model at most (`most`), or for its recorded tokens (`cost`); NEVER where that isn't known."""
-        for kind in self.kinds:
-            if self.columns[kind.name][self.index] == model:
-                return self.columns[f"{of}_{kind.name}"][self.index]
-        return NEVER
-
-    def _known(self, model: int) -> int:
-        if model == STUCK:
-            raise _UnknownError
-        return model
-
-    def _known_amount(self, amount: int) -> int:
-        if amount == NEVER:
-            raise _UnknownError
-        return amount
-
-
 @dataclass
 class _Follower:
     """State while the rows are followed; `changed` are the rows that it changed."""
 
     rows: Rows
     seen: int = 0
-    changed: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    swept: int = 0
+    changed: list[Changed] = field(default_factory=list)
     acted: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        policy = self.rows.policy
-        self.transitions: Transitions = transitions(policy)
-        self.lasts: dict[int, Last] = {}
-        self.used: list[dict[int, dict[int, int]]] = [{} for _ in policy.allowances]  # by place, window, key
-        self.waiting: list[tuple[int, int, int, int, int, int]] = []  # to be settled: when, row, place, window, key, difference
-        self.budgets = tuple(one.kind == "budget" for one in policy.allowances)
-        self.masks = {-1: ()} | {bits: _places(bits) for bits in range(1 << len(policy.allowances))}
-        cached = policy.sticky is not None and policy.sticky.mode == "keep while cached"
-        caches = tuple(cache_rule(model.provider or "") for model in policy.models.values()) if cached else None
-        self.row = _Row({}, policy, self.rows.kinds, caches, self.budgets)
+        self.step, _ = written(self.rows)
+        self.names = self.rows.names
+        self.lifetime = transitions(self.rows.policy).lifetime
+        self.codes: dict[tuple[int, int], int] = {}
+        self.lasts: dict[int, Any] = {}
+        self.used: list[dict[int, dict[int, Any]]] = [{} for _ in self.rows.policy.allowances]  # by place, window, key
         self.store: int | None = None
 
     def batch(self, columns: Sequence[memoryview]) -> None:
         """Follow some rows."""
-        named = self.row.columns = dict(zip(self.rows.names, columns, strict=True))
-        numbers, stores, places, guards = named["row"], named["store"], named["place"], named["guards"]
-        for index in range(len(numbers)):
-            if stores[index] != self.store:
-                self._begin(stores[index])
-            if self.waiting and self.waiting[0][0] <= places[index]:
-                self._settle(places[index])
-            self.seen += 1
-            if guards[index] < 0:
-                self.changed.append((numbers[index], NONE, STUCK, NONE, NONE, -1))
-            else:
-                self._one(index, numbers[index])
-            if self.seen % SWEEP == 0:
-                self._sweep(named["moment"][index])
+        stores = columns[self.names.index("store")]
+        size, begin = len(stores), 0
+        while begin < size:
+            if stores[begin] != self.store:
+                self.store, self.lasts, self.used = (
+                    stores[begin],
+                    {},
+                    [{} for _ in self.used],
+                )  # another store keeps nothing of this one
+            end = size if stores[size - 1] == self.store else bisect_right(stores, self.store, begin)
+            self.step(self.lasts, self.used, self.changed, [column[begin:end] for column in columns])
+            begin = end
+        self.seen += size
+        if self.seen - self.swept >= SWEEP:
+            self.swept = self.seen
+            self._sweep(columns[self.names.index("moment")][size - 1])
 
-    def _begin(self, store: int) -> None:
-        """Another store's rows: nothing is left of what the one before kept."""
-        self.store, self.lasts, self.waiting = store, {}, []
-        self.used = [{} for _ in self.used]
+    def taken(self) -> Sequence[tuple[int, ...]]:
+        """The changed rows since the last time, as the table has them."""
+        found = [
+            (row, source, model, tier, place, self._code(model, held, path))
+            for row, source, model, tier, place, held, path in self.changed
+        ]
+        self.changed.clear()
+        return found
 
-    def _one(self, index: int, number: int) -> None:
-        row, named = self.row, self.row.columns
-        row.index, row.model, row.tier, row.guards = (
-            index,
-            named["plain"][index],
-            named["tier"][index],
-            self.masks[named["guards"][index]],
-        )
-        conversation, at = named["conversation"][index], named["moment"][index]
-        used = {g: self.used[g].get(named[f"window_{g}"][index], _NONE_USED).get(named[f"key_{g}"][index], 0) for g in row.guards}
-        try:
-            outcome = self.transitions.next(row, at, self.lasts.get(conversation) if conversation else None, used)
-        except _UnknownError:
-            self.changed.append((number, NONE, STUCK, NONE, NONE, -1))
-            return
-        if conversation and outcome.last is not None:
-            self.lasts[conversation] = outcome.last
-        for place, amount in outcome.taken:
-            self._take(index, place, amount, outcome)
-        if outcome.held or outcome.acted:
-            self.changed.append((number, outcome.source, outcome.model, outcome.tier, outcome.place, self._code(outcome)))
+    def _code(self, model: int, held: int, path: int) -> int:
+        """The place of what acted together among all such; -1 for a row whose decision can't be known."""
+        if model == STUCK:
+            return -1
+        found = self.codes.get((held, path))
+        if found is None:
+            found = self.codes[held, path] = self.acted.setdefault(self._titles(held, path), len(self.acted))
+        return found
 
-    def _take(self, index: int, place: int, amount: int, outcome: Outcome) -> None:
-        named = self.row.columns
-        window, key = named[f"window_{place}"][index], named[f"key_{place}"][index]
-        of = self.used[place].setdefault(window, {})
-        of[key] = taken(of.get(key, 0), amount)
-        if not self.budgets[place]:
-            return
-        cost = named["charged"][index] if named["seen"][index] == outcome.model else self.row.amount("cost", outcome.model)
-        change = settled(0, amount, None if cost == NEVER else cost)
-        if change:
-            heapq.heappush(self.waiting, (named["settles"][index], named["row"][index], place, window, key, change))
+    def _titles(self, held: int, path: int) -> tuple[str, ...]:
+        policy, places = self.rows.policy, []
+        while path:
+            path, digit = divmod(path, len(policy.allowances) + 1)
+            places.append(digit - 1)
+        sticky = (policy.sticky.title,) if held and policy.sticky else ()
+        return (*sticky, *(policy.allowances[place].title for place in reversed(places)))
 
-    def _settle(self, until: int) -> None:
-        """Settle what was over by a place in the order: an answer that ended as another request came is settled before it."""
-        while self.waiting and self.waiting[0][0] <= until:
-            _, _, place, window, key, change = heapq.heappop(self.waiting)
-            of = self.used[place].setdefault(window, {})
-            of[key] = of.get(key, 0) + change
-
-    def _code(self, outcome: Outcome) -> int:
-        policy = self.rows.policy
-        sticky = (policy.sticky.title,) if outcome.held and policy.sticky else ()
-        titles = (*sticky, *(policy.allowances[place].title for place in outcome.acted))
-        return self.acted.setdefault(titles, len(self.acted))
-
-    def _sweep(self, at: int) -> None:
+    def _sweep(self, moment: int) -> None:
         """Forget conversations and windows that are over for long, so that memory stays with what is alive."""
-        late = at - LATE
-        for place, one_ in enumerate(self.rows.policy.allowances):
-            span = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_678_400}[one_.period] * 1_000_000
-            self.used[place] = {window: keys for window, keys in self.used[place].items() if window + span >= late}
-        lifetime = self.transitions.lifetime
-        self.lasts = {conversation: last for conversation, last in self.lasts.items() if last.at + lifetime >= late}
-
-
-_NONE_USED: dict[int, int] = {}
-
-
-def _places(bits: int) -> tuple[int, ...]:
-    return tuple(_bits(bits))
-
-
-def _bits(bits: int) -> Iterator[int]:
-    place = 0
-    while bits:
-        if bits & 1:
-            yield place
-        bits, place = bits >> 1, place + 1
-
-
-__all__ = ["NOBODY", "Followed", "follow"]
+        late = moment - LATE
+        for place, allowance in enumerate(self.rows.policy.allowances):
+            over = [window for window in self.used[place] if window + SPANS[allowance.period] < late]
+            for window in over:
+                del self.used[place][window]
+        for conversation in [name for name, last in self.lasts.items() if last[2] + self.lifetime < late]:
+            del self.lasts[conversation]

@@ -41,7 +41,10 @@ class Rows:
         self.ledger, self.policy, self.columns = ledger, ledger.policy, frozenset(columns)
         self.query = Query(ledger.policy, unknown=ledger.query.unknown, full=False)
         self.keeps = self.policy.sticky is not None and self.policy.sticky.mode != "never downgrade"
-        self.budgets = any(one.kind == "budget" for one in self.policy.allowances)
+        self.served = "state_number" in columns and "decision_chain" in columns  # a journal tells what was decided and charged
+        budgets = [one for one in self.policy.allowances if one.kind == "budget"]
+        covered = {model for one in budgets for model in one.of or self.policy.models}
+        self.priced = tuple(n for n, name in enumerate(self.policy.models) if name in covered and name in self.query.limits)
         self.kinds = tuple(self._kinds())
 
     # -- choices -------------------------------------------------------------------------------------------------------
@@ -54,10 +57,6 @@ class Rows:
         for place, one in enumerate(policy.allowances):
             if isinstance(one.target, Route):
                 yield Kind(f"beyond_{place}", self.first(one.target.chain))
-        if self.keeps and self.budgets:
-            yield from (
-                Kind(f"model_{n}", f"CAST({n} AS SMALLINT)") for n, name in enumerate(policy.models) if name in self.query.limits
-            )
 
     def first(self, chain: Chain) -> str:
         """The number of a chain's first usable model."""
@@ -97,9 +96,9 @@ class Rows:
         kept = f"SELECT * FROM ({decided}) WHERE {able}"
         chosen = ", ".join(f"{kind.sql} AS {kind.name}" for kind in self.kinds)
         priced = f"SELECT *, {chosen} FROM ({kept})"
-        joins, amounts = self._amounts() if self.budgets else ("", [])
+        joins, amounts = self._amounts()
         listed = ", ".join([*self._own(), *(kind.name for kind in self.kinds), *amounts])
-        slots = "".join(f", {sql} AS {name}" for name, sql in self._slots()) if self.budgets else ""
+        slots = "".join(f", {sql} AS {name}" for name, sql in self._slots())
         return f"SELECT {listed} FROM (SELECT *{slots} FROM ({priced})) s {joins}"
 
     def _signals(self, source: str) -> str:
@@ -151,39 +150,33 @@ class Rows:
 
     # -- money ---------------------------------------------------------------------------------------------------------
 
-    def _number(self, kind: Kind) -> str:
-        numbers = " ".join(f"WHEN {place} THEN {number}" for place, number in enumerate(self.ledger.numbers))
-        return f"CASE {kind.name} {numbers} ELSE -1 END"
-
     def _slots(self) -> Iterator[tuple[str, str]]:
-        """Where the price of each choice is, for what it may cost at most and for what it does."""
+        """Where the price of each model is that a budget covers, for what it may cost at most and for what it does."""
         stamp = '"$stamp"' if self.ledger.dated else "CAST(NULL AS TIMESTAMP)"
-        for kind in self.kinds:
-            yield f"most_slot_{kind.name}", self.ledger.prices.slot_sql(self._number(kind), stamp, '"tokens"')
-            yield (
-                f"cost_slot_{kind.name}",
-                self.ledger.prices.slot_sql(self._number(kind), stamp, '"$input_tokens"', '"$service_tier"'),
-            )
+        for number in self.priced:
+            own = str(self.ledger.numbers[number])
+            yield f"most_slot_{number}", self.ledger.prices.slot_sql(own, stamp, '"tokens"')
+            yield f"cost_slot_{number}", self.ledger.prices.slot_sql(own, stamp, '"$input_tokens"', '"$service_tier"')
 
     def _amounts(self) -> tuple[str, list[str]]:
         prices, usage = self.ledger.prices, [f'"${name}"' for name in USAGE]
         joins, columns = [], []
-        for kind in self.kinds:
-            most, cost = f"m_{kind.name}", f"c_{kind.name}"
+        for number in self.priced:
+            most, cost = f"m_{number}", f"c_{number}"
             joins += [
-                f"JOIN {prices.name} {most} ON {most}.slot = s.most_slot_{kind.name}",
-                f"JOIN {prices.name} {cost} ON {cost}.slot = s.cost_slot_{kind.name}",
+                f"JOIN {prices.name} {most} ON {most}.slot = s.most_slot_{number}",
+                f"JOIN {prices.name} {cost} ON {cost}.slot = s.cost_slot_{number}",
             ]
             wanted = prices.cost_sql(most, '"tokens"', "0", "0", "0", '"max_output"')
-            columns += [f"CAST(coalesce({wanted}, {NEVER}) AS BIGINT) AS most_{kind.name}"]
-            columns += [f"CAST(coalesce({prices.cost_sql(cost, *usage)}, {NEVER}) AS BIGINT) AS cost_{kind.name}"]
+            columns += [f"CAST(coalesce({wanted}, {NEVER}) AS BIGINT) AS most_{number}"]
+            columns += [f"CAST(coalesce({prices.cost_sql(cost, *usage)}, {NEVER}) AS BIGINT) AS cost_{number}"]
         return " ".join(joins), columns
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns of `over`, in order."""
         own = [sql.rpartition(" AS ")[2] for sql in self._own()]
-        money = [f"{of}_{kind.name}" for kind in self.kinds for of in ("most", "cost")] if self.budgets else []
+        money = [f"{of}_{number}" for number in self.priced for of in ("most", "cost")]
         return (*own, *(kind.name for kind in self.kinds), *money)
 
 
