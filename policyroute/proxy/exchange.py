@@ -17,12 +17,15 @@ from typing import Any, NamedTuple
 from policyroute.prices.cost import cost
 from policyroute.proxy import convert, headers
 from policyroute.proxy.attempts import Attempts, Continue, Failure, Finish, GiveUp, Pass, Restart, Try
-from policyroute.proxy.means import EVENT_STREAM, PING, Head, Means
+from policyroute.proxy.escalation import WEAK, Escalating, Reply
+from policyroute.proxy.means import EVENT_STREAM, Head, Means
 from policyroute.proxy.outgoing import Outgoing
 from policyroute.proxy.served import Attempt, Served
 from policyroute.proxy.service import Service
 from policyroute.proxy.stopwatch import Stopwatch
 from policyroute.proxy.upstream.transport import Flight, UpstreamFailed
+from policyroute.proxy.waiting import Waiting
+from policyroute.proxy.weak import Spoken, spoken
 from policyroute.proxy.wire.errors import error_type
 from policyroute.proxy.wire.surface import Counted, Watcher, cause_of
 
@@ -38,7 +41,7 @@ class _Rejected(NamedTuple):
     body: bytes
 
 
-class Exchange:
+class Exchange(Waiting):
     """One request under a decision that names models."""
 
     def __init__(self, means: Means, service: Service, outgoing: Outgoing, served: Served, chain: tuple[str, ...]) -> None:
@@ -50,6 +53,7 @@ class Exchange:
         self.attempts = Attempts(
             chain, self._above, policy.on_failure, policy.on_stream_failure, served.id, incoming.started, self._closed
         )
+        self.escalating = Escalating(service, outgoing, served)
         self.keep_text = policy.on_stream_failure is not None and "continue" in (
             policy.on_stream_failure.early, policy.on_stream_failure.late,
         )  # fmt: skip
@@ -90,6 +94,9 @@ class Exchange:
                 case Finish():
                     yield from self._finishing()
                     return
+                case Pass() | GiveUp() if self.escalating.first is not None:
+                    yield from self._replied(self.escalating.first)
+                    return
                 case Pass():
                     yield from self._passing()
                     return
@@ -101,7 +108,15 @@ class Exchange:
                     return
             if failure is None:
                 return
-            action = self._next(failure)
+            action = self._higher() if failure is WEAK else self._next(failure)
+
+    def _higher(self) -> object:
+        """What follows a weak answer: the next tier up, with its fallbacks, in what is left of the time."""
+        clause = self.service.policy.on_failure
+        self.attempts = Attempts(
+            self.escalating.higher(), tuple, clause, None, f"{self.served.id} up", self.incoming.started, self._closed
+        )
+        return self.attempts.start(self.watch.now())
 
     def _next(self, failure: Failure) -> object:
         now = self.watch.now()
@@ -142,23 +157,8 @@ class Exchange:
             attempt.took = self.watch.ms() - attempt.began
             attempt.result = attempt.result or (failure.cause if failure else "answered")
         if flight is not None or not self.unsaid:  # what its API can't say is no fault of the upstream
-            self._report(model, failure)
+            self._report(model, None if failure is WEAK else failure)
         return failure
-
-    def _begin(self, flight: Flight) -> Iterator[bytes]:
-        """Wait for status and headers; a stream is sent comments meanwhile."""
-        limit = self.watch.now() + self._patience()
-        while True:
-            if self.watch.waiting(flight.begin, min(self._tick(), max(limit - self.watch.now(), 0.001))):
-                return
-            if self.watch.now() >= limit:
-                raise UpstreamFailed("timeout", "no answer began in time")
-            yield from self._ping()
-
-    def _patience(self) -> float:
-        """Seconds that this attempt may take until its answer begins: half of what is left, so that another one fits."""
-        left = max(self.attempts.deadline - self.watch.now(), 0.05)
-        return min(self.means.settings.first_byte, left / 2 if self.attempts.more else left)
 
     def _answer(self, flight: Flight, model: str, mode: str) -> Generator[bytes, None, Failure | None]:
         if flight.status >= 400:
@@ -183,19 +183,30 @@ class Exchange:
         if isinstance(answer.get("error"), dict) and not any(answer.get(name) for name in ("choices", "output", "content")):
             return _told(error_type(answer))  # an error that calls itself 200
         surface = self.outgoing.surface(model)
-        self._answered(model)
-        self._counted(surface.usage(answer))
-        self.served.finish_reason = surface.finish_reason(answer)
-        self.served.response_model = surface.response_model(answer)
-        body = self.outgoing.answer(model, body)
-        self.served.first = self.watch.ms()
-        self.served.answer = body
-        self._set_head(200, self.outgoing.headers(model, flight.headers), "application/json")
-        yield from self.watch.sent(body)
+        reply = Reply(
+            model, self.outgoing.answer(model, body), self.outgoing.headers(model, flight.headers), "application/json",
+            surface.usage(answer), surface.finish_reason(answer), surface.response_model(answer),
+        )  # fmt: skip
+        if not self.incoming.stream and self.escalating.tests and self.escalating.weak(spoken(answer, reply.finish_reason)):
+            self.escalating.first = reply
+            return WEAK
+        yield from self._replied(reply)
         return None
 
+    def _replied(self, reply: Reply) -> Iterator[bytes]:
+        """Send a whole answer."""
+        served = self.served
+        self._answered(reply.model)
+        self._counted(reply.counted)
+        served.finish_reason, served.response_model = reply.finish_reason, reply.response_model
+        served.first = self.watch.ms()
+        served.answer = None if reply.content_type == EVENT_STREAM else reply.body
+        self._set_head(200, reply.headers, reply.content_type)
+        yield from self.watch.sent(reply.body)
+
     def _stream(self, flight: Flight, model: str, mode: str) -> Generator[bytes, None, Failure | None]:
-        previous, watcher = self.watcher, self.outgoing.watcher(model, keep_text=self.keep_text)
+        held = bytearray() if self.escalating.holds and not self.committed else None
+        previous, watcher = self.watcher, self.outgoing.watcher(model, keep_text=self.keep_text or held is not None)
         if mode:
             assert previous is not None
             watcher.join(previous, continued=mode == "continue")
@@ -219,7 +230,12 @@ class Exchange:
             quiet = self.watch.now()
             if not data:
                 break
-            if out := self._converted(watcher.feed(data)):
+            out = self._converted(watcher.feed(data))
+            if held is not None:
+                held += out
+                if len(held) > self.means.settings.answer_limit:
+                    return Failure("malformed")
+            elif out:
                 yield from self._passed(out, flight, model)
             if watcher.failure:
                 return _told(watcher.failure)
@@ -227,7 +243,15 @@ class Exchange:
         whole = watcher.ended
         if whole and self.converter is not None:
             last += self.converter.rest()
-        if last:
+        if held is not None and whole:
+            last = bytes(held) + last
+            if self.escalating.weak(Spoken(watcher.text, watcher.tool_begun, watcher.finish_reason)):
+                found = self.outgoing.headers(model, flight.headers)
+                self.escalating.first = Reply(
+                    model, last, found, EVENT_STREAM, watcher.usage, watcher.finish_reason, watcher.response_model
+                )
+                return WEAK
+        if last and (held is None or whole):
             yield from self._passed(last, flight, model)
         if not whole:
             return _told(watcher.failure) if watcher.failure else Failure("cut")
@@ -310,6 +334,12 @@ class Exchange:
         declared = self.service.policy.models[model]
         self.served.model, self.served.model_id = model, declared.id
         self.served.provider = declared.provider or ""
+        first = self.escalating.first
+        if first is not None and model != first.model:
+            usage, prices = first.counted and first.counted.usage, self.service.deciding.prices.get(first.model)
+            tier = (first.counted and first.counted.service_tier) or "standard"
+            self.served.escalated_from, self.served.first_usage = first.model, usage or None
+            self.served.first_cost = cost(usage, prices, self.served.at, tier) if usage else None
 
     def _counted(self, counted: Counted | None) -> None:
         served = self.served
@@ -342,44 +372,6 @@ class Exchange:
         if self.head is None:
             own = headers.ours(self.served, self.watch.overhead()) if self.means.settings.headers else []
             self.head = Head(status, [("content-type", content_type), *found, *own])
-
-    def _ping(self) -> Iterator[bytes]:
-        if self.incoming.stream:
-            self._set_head(200, [], EVENT_STREAM)
-            yield from self.watch.sent(PING)
-
-    def _wait(self, seconds: float) -> Iterator[bytes]:
-        until = self.watch.now() + seconds
-        while (left := until - self.watch.now()) > 0:
-            self.watch.waiting(time.sleep, min(left, self._tick()))
-            if until > self.watch.now():
-                yield from self._ping()
-
-    def _whole(self, flight: Flight, limit: int) -> bytes:
-        """The rest of the body; raises UpstreamFailed where it is too large or doesn't come in time."""
-        pieces: list[bytes] = []
-        size, settings = 0, self.means.settings
-        patience = settings.idle if self.incoming.stream else settings.first_byte
-        while True:
-            left = min(self.attempts.deadline - self.watch.now(), patience)
-            data = self.watch.waiting(flight.read, max(left, 0.001))
-            if data is None:
-                raise UpstreamFailed("timeout", "the answer didn't end in time")
-            if not data:
-                return b"".join(pieces)
-            size += len(data)
-            if size > limit:
-                raise UpstreamFailed("malformed", f"the answer is larger than {limit} bytes")
-            pieces.append(data)
-
-    def _tick(self) -> float:
-        return self.means.settings.ping
-
-    def _idle(self) -> float:
-        """Seconds of silence after which a stream is given up; before its first content the deadline counts too."""
-        if self.committed:
-            return self.means.settings.idle
-        return min(self.means.settings.idle, max(self.attempts.deadline - self.watch.now(), 0.0))
 
 
 def _told(failure: str) -> Failure:

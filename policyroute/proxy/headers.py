@@ -99,6 +99,8 @@ def ours(served: Served, overhead: float) -> list[tuple[str, str]]:
     asked = sum(not attempt.result.startswith("skipped") for attempt in served.attempts)
     found += [("x-policyroute-attempts", str(asked)), ("x-policyroute-overhead-ms", f"{overhead:.3f}")]
     found += remaining(served)
+    if served.escalated_from:
+        found.append(("x-policyroute-escalated-from", clean(served.escalated_from)))
     if served.verdict == "cached":
         found.append(("x-policyroute-cache", "hit"))
     if served.cost is not None:

@@ -76,7 +76,7 @@ class Seen:
         self.tier = bounds.tier(first, served.tier) if first else NONE
         self.target = model if model in bounds.tiers else OTHER if model else NONE
         self.answer_tier = bounds.tier(model, served.tier) if model else NONE
-        self.answered = bool(served.attempts) and served.attempts[-1].result == "answered"
+        self.answered = any(attempt.result == "answered" for attempt in served.attempts)
         provider = served.provider
         self.gen_ai = (
             operation_name(served.api),

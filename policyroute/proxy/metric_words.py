@@ -17,7 +17,7 @@ _RESULTS = {
     word: word
     for word in (
         "answered", "timeout", "connection", "malformed", "cut", "overloaded_error", "api_error", "server_error", "rate_limit_error", "timeout_error",
-        "asked", "remembered", "unclear", "nothing to show", "no api",
+        "weak", "asked", "remembered", "unclear", "nothing to show", "no api",
     )
 } | {"skipped: circuit open": "circuit_open"}  # fmt: skip
 _ERRORS = _RESULTS | {

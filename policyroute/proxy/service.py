@@ -30,6 +30,7 @@ from policyroute.proxy.keys import Keys, KeysError, load_keys
 from policyroute.proxy.means import Means
 from policyroute.proxy.providers import Endpoint, EndpointError, endpoint_of
 from policyroute.proxy.settings import ServeError, Settings
+from policyroute.proxy.weak import Weak
 from policyroute.signals.request import Api
 from policyroute.signals.values import Reader, Values
 from policyroute.state.deciding import Stateful
@@ -85,6 +86,11 @@ class Service:
     sources: tuple[Source, ...]
     findings: tuple[Finding, ...]
     asking: Reader
+
+    @cached_property
+    def weak(self) -> Weak:
+        """Judges whether answers are weak."""
+        return Weak(self.policy)
 
     @cached_property
     def wishes(self) -> bool:
