@@ -85,7 +85,7 @@ def replay(journal: Path, policy_file: Path, output: Path) -> Simulation:
 def compared(journal: Path, policy_file: Path, tmp_path: Path) -> tuple[list[Any], list[Any]]:
     """Decisions as journalled and as replayed: rule, chain, tier, what acted, exploration, propensity."""
     output = tmp_path / "replayed.parquet"
-    replay(journal, policy_file, output)
+    named = ", ".join(f"'{tier}'" for tier in ("", *replay(journal, policy_file, output).policy.tiers))
     with duckdb.connect() as connection:
         served = connection.sql(
             "SELECT request_id, decision_rule, decision_chain, coalesce(decision_acted, ''), decision_explored, decision_propensity, "
@@ -93,7 +93,7 @@ def compared(journal: Path, policy_file: Path, tmp_path: Path) -> tuple[list[Any
         ).fetchall()
         replayed = connection.sql(
             f"SELECT request_id, rule, coalesce(chain, ''), coalesce(acted, ''), explored, propensity, "
-            f"CASE WHEN tier IN ('cheap', 'good', 'top') THEN tier ELSE '' END FROM '{output}' ORDER BY ALL"
+            f"CASE WHEN tier IN ({named}) THEN tier ELSE '' END FROM '{output}' ORDER BY ALL"
         ).fetchall()
     return served, replayed
 
@@ -245,3 +245,49 @@ quota few {{ 1 per day by user then mini }}
             assert gateway.stop() == 0
         served, replayed = compared(gateway.journal, tmp_path / "desk.route", tmp_path)
     assert served == replayed
+
+
+# -- the policies of the design ------------------------------------------------------------------------------------------
+
+DESIGNED = Path(__file__).parents[2] / "shared" / "design" / "policies"
+PROVIDERS = ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE", "DEEPSEEK", "ZHIPU", "ZAI")
+
+
+@pytest.mark.skipif(not DESIGNED.exists(), reason="needs ../shared/design/policies")
+@pytest.mark.parametrize("name", ["support", "coding"])
+def test_designed_policies_are_served_and_replayed(name: str, upstream: Provider, tmp_path: Path) -> None:
+    """As they stand: their tests pass at start, conversations of the example trace go through them, and the journal replays."""
+    upstream.text = "medium, I'm not sure"
+    (tmp_path / "models.route").write_text((DESIGNED / "models.route").read_text("utf-8"), "utf-8")
+    text = (DESIGNED / f"{name}.route").read_text("utf-8")
+    trace = Path(__file__).parents[1] / "traces" / f"{name}.parquet"
+    with duckdb.connect() as connection:
+        rows = connection.sql(
+            f"SELECT messages, tools, user_id, conversation_id FROM '{trace}' WHERE messages IS NOT NULL ORDER BY ts LIMIT 250"
+        ).fetchall()
+    asked = [
+        (
+            {"model": "gpt-4o", "messages": json.loads(messages), "user": user, "metadata": {"plan": ("free", "pro", "enterprise")[n % 3]}}
+            | ({"tools": json.loads(tools)} if tools and json.loads(tools) else {}),
+            {"x-conversation-id": conversation or ""} | ({"x-escalate": "1"} if n % 17 == 0 else {}),
+        )
+        for n, (messages, tools, user, conversation) in enumerate(rows)
+    ]  # fmt: skip
+    env = {f"{provider_}_BASE_URL": upstream.url for provider_ in PROVIDERS} | {
+        "ANTHROPIC_BASE_URL": upstream.url.removesuffix("/v1")
+    }
+    env |= {f"{provider_}_API_KEY": "k" for provider_ in PROVIDERS}
+    with serving(text, tmp_path, workers=2, env=env) as gateway:
+        statuses = Counter(status for status, _ in send(gateway, asked))
+        assert gateway.stop() == 0
+    assert statuses[200] > 200, statuses
+    served, replayed = compared(gateway.journal, tmp_path / "desk.route", tmp_path)
+    assert [pair for pair in zip(served, replayed, strict=True) if pair[0] != pair[1]] == []
+    assert any(row[3] for row in served), "state had no part in it"
+    if name == "support":
+        with duckdb.connect() as connection:
+            ((asked_, escalated),) = connection.sql(
+                "SELECT count(classified), count(escalated_from) FROM "
+                f"read_parquet('{gateway.journal}/*.parquet', union_by_name = true)"
+            ).fetchall()
+        assert asked_ and escalated
