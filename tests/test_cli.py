@@ -107,6 +107,7 @@ def damaged(place: Path) -> None:
     (place / "bytes.route").write_bytes(b"\xff\xfe")
     (place / "broken.route").write_text(BROKEN, "utf-8")
     (place / "stateful.route").write_text(STATEFUL, "utf-8")
+    (place / "timeless.csv").write_text("model,input_tokens,output_tokens\ngpt-4o,5,5\n", "utf-8")
     (place / "several").mkdir()
     for name in ("one", "two"):
         (place / "several" / f"{name}.route").write_text(GOOD, "utf-8")
@@ -123,8 +124,11 @@ MISTAKES = [  # command, what stderr says, and the remedy
         "`broken.route` has 3 errors and was not loaded",
         "choose another name, or remove one of them",
     ),
-    ("simulate trace.jsonl --policy stateful.route", "doesn't replay `quota few`", "`--without quota` replays the policy"),
-    (f"{SIMULATE} --baseline stateful.route", "doesn't replay `quota few`", "`--without quota` replays the policy"),
+    (
+        "simulate timeless.csv --policy stateful.route",
+        "`quota few` can't be replayed: the trace has no times",
+        "`--without sticky,quota,budget`",
+    ),
     ("simulate nothing.parquet --policy good.route", "nothing.parquet: there is no such file", "check the path"),
     ("simulate empty.jsonl --policy good.route", "the file is empty", "name a file that holds calls"),
     ("simulate cut.parquet --policy good.route", "the Parquet file is cut off", "copy or download it again"),
@@ -251,13 +255,6 @@ def snapshot(name: str, text: str) -> None:
 def test_check_of_a_clean_policy(place: Path, form: str, printed: str) -> None:
     found = run("check", "good.route", "--output-format", form)
     assert (found.exit_code, found.stdout) == (0, printed)
-
-
-def test_check_says_what_is_not_applied_yet(place: Path) -> None:
-    (place / "stateful.route").write_text(STATEFUL, "utf-8")
-    found = run("check", "stateful.route")
-    assert found.exit_code == 0
-    assert "checked, but not applied by this version: quota few" in found.stderr
 
 
 def test_check_takes_a_folder(place: Path) -> None:

@@ -25,8 +25,6 @@ from policyroute.render.diagnostics import FORMATS
 if TYPE_CHECKING:
     from policyroute.prices.catalog import Catalog
 
-APPLIED = ("on failure", "on stream failure", "guarantee")  # constructs that `serve` applies, or `check` itself
-
 
 @dataclass
 class _Found:
@@ -34,7 +32,6 @@ class _Found:
 
     sources: list[Source] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
-    undecided: dict[str, None] = field(default_factory=dict)
     movable: tuple[str, ...] = ()
     proved: int = 0
     skipped: int = 0
@@ -46,8 +43,6 @@ class _Found:
         self.sources += checked.sources
 
     def analysed(self, policy: Policy, analysis: Analysis) -> None:
-        unapplied = (construct for construct in policy.constructs if construct.kind not in APPLIED)
-        self.undecided.update(dict.fromkeys(construct.title for construct in unapplied))
         self.movable = self.movable or _places(policy)
         self.proved += len(analysis.proved)
         self.skipped += analysis.skipped
@@ -166,8 +161,6 @@ def _closing(paths: Sequence[Path], found: _Found, counted: Sequence[Diagnostic]
         click.secho(
             f"proofs skipped: {questions} left open; `pip install 'policyroute[verify]'` answers them", err=True, fg="yellow"
         )
-    if found.undecided:
-        click.secho(f"checked, but not applied by this version: {', '.join(found.undecided)}", err=True, dim=True)
     if found.movable:
         click.secho(
             f"note: models lie at {', '.join(found.movable)}; a Responses request that refers to an earlier one is only tried where that API is spoken",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from policyroute.cli.classifying import classifying
 from policyroute.cli.common import CannotRun, assumed, loaded, one_policy, pairs, priced, whole
 from policyroute.cli.trace_options import (
     baseline_of,
@@ -98,6 +100,14 @@ Json = dict[str, Any]
     help="A column of outcomes of the logged calls, estimated for the policy from propensities.",
 )
 @click.option(
+    "--classify",
+    "classify",
+    multiple=True,
+    metavar="HOW",
+    help="Classifiers' answers that the trace lacks: `column` (none), `live` (ask now), or drawn by their members' shares: `mix 60,25,15`; "
+    "`NAME=HOW` for one of several.  [default: column]",
+)
+@click.option(
     "--scores",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="SHEET",
@@ -122,7 +132,7 @@ Json = dict[str, Any]
 def command(
     traces: tuple[str, ...], policies: tuple[str, ...], changes: tuple[str, ...], holdout: str | None, baseline: str | None, gate: str | None, assume: tuple[str, ...], without: str,
     by: tuple[str, ...], cluster: str | None, lengths: str | None, prompt_cache: str | None, ignore_failures: bool, outcomes: Path | None,
-    outcomes_format: str | None, feedback: tuple[str, ...], scores: Path | None, scores_of_any_policy: bool, trace_format: str | None, mapping: tuple[str, ...], incumbent: str | None,
+    outcomes_format: str | None, feedback: tuple[str, ...], classify: tuple[str, ...], scores: Path | None, scores_of_any_policy: bool, trace_format: str | None, mapping: tuple[str, ...], incumbent: str | None,
     price_file: Path | None, output: Path | None, html: Path | None, format_: str, as_json: bool, details: bool, with_text: bool, signals_cache: str,
     threads: int | None, memory: str | None,
 ) -> None:  # fmt: skip
@@ -137,7 +147,7 @@ def command(
     catalog = catalog_of(price_file)
     files = [one_policy(name) for name in policies] or [one_policy(None)]
     file = files[0]
-    with replaying():
+    with replaying(), ExitStack() as open_:
         candidates = [priced(loaded(each, values), catalog) for each in files for values in variants(_changes(changes))]
         policy = candidates[0]
         gates = chosen_gates(policy, gate) if gate else ()
@@ -148,7 +158,7 @@ def command(
             baseline=named, baseline_policy=other, assume=assumed(policy, assume), format=trace_format, output=output, gates=gates, feedback=feedback,
             lengths=_lengths(lengths, outcomes), outcomes=outcomes, outcomes_format=outcomes_format, prompt_cache=prompt_cache,
             failures=not ignore_failures, details=full, with_text=with_text, **reading(mapping, incumbent),
-            **settings(without, by, cluster, signals_cache, threads, memory),
+            **settings(without, by, cluster, signals_cache, threads, memory), **open_.enter_context(classifying(policy, classify, price_file)),
         )  # fmt: skip
         sheet = read_scores(scores) if scores else None
         found = result(simulate(policy, paths, catalog, options, progress))

@@ -177,12 +177,28 @@ def _includes_zero(result: Json) -> bool:
 def cautions(result: Json) -> list[str]:
     """What stands between the headline and a bet on it: the interval's warnings, and an error as large as the saving."""
     found = list((result.get("interval") or {}).get("warnings", ()))
+    found += classified(result)
     if _includes_zero(result):
         found.append("the interval includes 0: these requests don't show that anything is saved or lost")
     if within_error(result) and Decimal(result["headline"]["saving_usd"]):
         error = usd(result["self_test"]["error_usd"], signed=True)
         found.append(f"the difference is not larger than the self-test's error ({error}): it is not a saving")
     return found
+
+
+def classified(result: Json) -> list[str]:
+    """What drawn answers of classifiers could do to the saving, beyond the interval."""
+    found: dict[str, list[Json]] = {}
+    for line in result.get("classified") or ():
+        found.setdefault(line["classifier"], []).append(line)
+    told = []
+    for name, lines in found.items():
+        low, *_, high = sorted(lines, key=lambda line: Decimal(line["saving_usd"]))
+        ends = [f"{usd(line['saving_usd'], signed=True)} (all {line['member']})" for line in (low, high)]
+        told.append(
+            f"the answers of the classifier {name} are drawn, not known: by what it says, the saving lies between {ends[0]} and {ends[1]}"
+        )
+    return told
 
 
 # -- lines of one section each -------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ class Options:
     the folder of extracted signals, None to keep none. `lengths` is `held`, `modelled`, `paired` or a file of ratios;
     `prompt_cache` is `held`, `model`, `off`, or None for `model` where the trace tells enough; `failures` replays the recorded
     outages where there are any. `outcomes` is a file of what several models answered, `feedback` are columns of outcomes of the
-    logged calls, `gates` are judged. `details` adds what costs further passes: examples (`with_text`: with
+    logged calls, `mix` draws answers of classifiers that nobody has asked (shares of their members in parts of ten thousand), `ask` asks
+    them now, `gates` are judged. `details` adds what costs further passes: examples (`with_text`: with
     their last user messages), each rule's marginal value, switches.
     """
 
@@ -53,6 +54,8 @@ class Options:
     outcomes_format: str | None = None
     feedback: Sequence[str] = ()
     gates: Sequence[Gate] = ()
+    mix: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    ask: Callable[[str, object], tuple[str, int | None]] | None = None
     prompt_cache: str | None = None
     failures: bool = True
     details: bool = False

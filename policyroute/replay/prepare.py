@@ -19,6 +19,7 @@ from policyroute.language.policy import Policy
 from policyroute.language.without import left_out, without
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.effects import caching, lengths
+from policyroute.replay.effects.classified import asked
 from policyroute.replay.effects.failures import create_calendar
 from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.options import DECISIVE, Options, SimulationError, Step
@@ -115,6 +116,10 @@ def _prepared(
     ordered = tuple(views[number] for number in range(len(policies)))
     sources = tuple(tuple(view.sources(connection, folder, step)) for view in ordered)
     connection.execute(ordered[0].ledger.prices.create_sql())
+    if options.ask is not None and policies[0].classifiers:
+        with step("asking classifiers", trace.rows) as advance:
+            sources = (asked(connection, ordered[0].ledger, sources[0], options.ask, advance), *sources[1:])
+        ordered[0].observed = dict(ordered[0].ledger.observed)
     for number, view in enumerate(ordered):
         if stateful(view.policy):
             view.ledger.changes = followed(connection, view, sources[number], number, scratch, step)

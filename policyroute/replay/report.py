@@ -51,6 +51,7 @@ def result(simulation: Simulation) -> Json:
         "accounting": accounting(simulation, flows),
         "rules": [line | story.marginal(simulation, number, priced) for number, line in enumerate(rules(simulation, flows, priced))],
         "state": _state(simulation),
+        "classified": _bounds(simulation),
         "flows": _flows(simulation, priced),
         "segments": {name: _segment(simulation.numbers.segments.get(name, {})) for name in simulation.segments},
         "days": story.days(simulation),
@@ -170,6 +171,14 @@ def _gates(simulation: Simulation) -> list[Json]:
     error = facts.get("recomputed", 0) - facts.get("recorded", 0)
     known = estimates_for_gates(simulation.quality, simulation.cluster)
     return [judge(gate, sums, price_error=error, estimates=known) for gate, sums in simulation.gates]
+
+
+def _bounds(simulation: Simulation) -> list[Json]:
+    """What would be saved if a classifier whose answers were drawn gave one answer to all."""
+    return [
+        {"classifier": each.classifier, "member": each.member, "saving_usd": dollars(each.old - each.new), "saving_percent": percent(each.old - each.new, each.old)}
+        for each in simulation.bounds
+    ]  # fmt: skip
 
 
 def _state(simulation: Simulation) -> Json | None:

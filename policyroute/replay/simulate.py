@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from policyroute.language.statements import Gate
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.details import Details, details
 from policyroute.replay.effects import caching, prefixes
+from policyroute.replay.effects.classified import Bound, bounds
 from policyroute.replay.effects.lengths import Ratio
 from policyroute.replay.figures import Json
 from policyroute.replay.gates.sums import GateSums, gate_bags
@@ -27,6 +29,7 @@ from policyroute.replay.prepare import Prepared, prepared
 from policyroute.replay.quality import quality
 from policyroute.replay.ratios import create_lengths
 from policyroute.replay.served import Served
+from policyroute.replay.state.changes import changes_of
 from policyroute.replay.state.told import StateReport, state_report
 from policyroute.replay.traces import Trace
 from policyroute.replay.view import View
@@ -57,6 +60,7 @@ class Simulation:
     prices_digest: str
     left_out: tuple[tuple[str, ...], ...] = ()
     state: StateReport | None = None
+    bounds: tuple[Bound, ...] = ()  # what a classifier's answers could do, where they were drawn
 
     @property
     def engine(self) -> str:
@@ -101,8 +105,22 @@ def _simulate(ready: Prepared, catalog: Catalog, options: Options, step: Step) -
         effects=view.ledger.effects, ratios=tuple(ratios), cache_check=_cache_check(connection, view.ledger, sources),
         prefix_check=prefixes.check(connection, trace.relation) if prefixes.COLUMN in trace.extra and "ts" in trace.present else None, outages=ready.outages,
         details=found, quality=quality(ready, view.policy, catalog, options.feedback, seconds), gates=judged, prices=catalog.version, prices_digest=catalog.digest,
-        left_out=ready.left_out, state=state_report(ready),
+        left_out=ready.left_out, state=state_report(ready), bounds=_bounds(ready, options),
     )  # fmt: skip
+
+
+def _bounds(ready: Prepared, options: Options) -> tuple[Bound, ...]:
+    if not options.mix:
+        return ()
+    ledger, pairs = ready.views[0].ledger, ready.pairs()
+
+    def follow(other: Ledger, name: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="policyroute-") as scratch:
+            other.changes = changes_of(
+                ready.connection, other, ledger.columns, [source for source, _ in pairs], name, Path(scratch)
+            )
+
+    return tuple(bounds(ready.connection, ledger, ready.views[0].told, pairs, options.mix, follow))
 
 
 def _cache_check(

@@ -11,6 +11,7 @@ import duckdb
 from policyroute.backends.sql import quoted
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import BoolType, EnumType, Policy
+from policyroute.replay.effects.classified import drawn
 from policyroute.replay.extraction import extracted, wanted
 from policyroute.replay.ledger import PLAIN, Effects, Ledger
 from policyroute.replay.observe import ANSWER, Available, observe, wanted_content
@@ -71,7 +72,8 @@ class View:
         usage = ("tokens", ANSWER) if self.estimated else ()
         self.content = tuple(dict.fromkeys((*wanted_content(policy, self.names, columns), *usage)))
         available = Available(columns, frozenset(self.content), not trace.relative_time)
-        self.observed = observe(policy, self.names, available, options.assume)
+        self.told = observe(policy, self.names, available, options.assume)  # what the trace tells
+        self.observed = drawn(policy, self.told, options.mix, "request_id" in columns)
         self.cluster = _cluster(options.cluster, columns, dated=not trace.relative_time)
         self.segments = self._segments(columns, available)
         self.ledger = Ledger(

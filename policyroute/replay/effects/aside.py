@@ -27,6 +27,7 @@ class Aside:
 
     def __init__(self, policy: Policy, columns: Collection[str], names: Collection[str]) -> None:
         self.policy, self.columns, self.names = policy, frozenset(columns), frozenset(names)
+        self.asked_now: dict[str, str] = {}  # by classifier, the source's column of what asking it now has cost
         self.escalates = bool(policy.escalations) and "escalated_from" in self.columns
         self.classifiers = tuple(one for one in policy.classifiers.values() if one.name in self.names and one.ask in policy.models)
 
@@ -37,6 +38,7 @@ class Aside:
             "$weak": "CAST(escalated_from AS VARCHAR)" if "escalated_from" in has else "CAST(NULL AS VARCHAR)",
             "$first_paid": _picodollars("escalated_cost_usd") if "escalated_cost_usd" in has else "CAST(NULL AS HUGEINT)",
             "$classified_paid": _picodollars("classifier_cost_usd") if "classifier_cost_usd" in has else "CAST(NULL AS HUGEINT)",
+            **{f"${column}": f"CAST({quoted(column)} AS HUGEINT)" for column in self.asked_now.values()},
         }
 
     @property
@@ -79,11 +81,16 @@ class Aside:
     def after(self, costs: dict[str, str]) -> str:
         """What is paid beside the policy's answer, in picodollars, NULL where that isn't known; `costs` has each classifier's slot's cost."""
         calls = [
-            f'CASE WHEN {self.asked(one)} THEN coalesce("$classified_paid", {costs[name]}) ELSE 0 END'
+            f"CASE WHEN {self.asked(one)} THEN coalesce({', '.join(self._known(one))}, {costs[name]}) ELSE 0 END"
             for one, (name, _, _) in zip(self.classifiers, self.slots(), strict=True)
         ]
         weak = 'CASE WHEN "$escalated" THEN "$first_paid" ELSE 0 END'
         return f"({' + '.join([*calls, weak])})"
+
+    def _known(self, one: Classifier) -> list[str]:
+        """What asking the classifier is known to have cost, recorded or now."""
+        now = self.asked_now.get(one.name)
+        return ['"$classified_paid"', *([quoted(f"${now}")] if now else [])]
 
 
 def asks(condition: Expression, name: str) -> Expression:
