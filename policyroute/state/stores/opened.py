@@ -14,6 +14,8 @@ def open_store(where: str) -> Store:
         from policyroute.state.stores.redis import RedisStore
 
         return RedisStore(where)
+    if "://" in where:
+        raise ValueError(f"`{where.partition('://')[0]}://` is no place where state can be kept")
     from policyroute.state.stores.sqlite import SqliteStore
 
     return SqliteStore(where.removeprefix("sqlite:"))

@@ -61,7 +61,7 @@ class RedisStore:
         options = self._client.connection_pool.connection_kwargs
         self._where = f"{options.get('host', options.get('path', 'redis'))}:{options.get('port', '')}".rstrip(":")
         self.id = ""
-        self._prefix, self._fresh = prefix, f"redis-{uuid.uuid4().hex[:12]}"
+        self._prefix = prefix
         self._resting = 0.0
         self._lock = threading.Lock()
 
@@ -72,7 +72,7 @@ class RedisStore:
         while True:
             read: list[str | None] = self._asked(lambda: self._client.mget(names)) if names else []
             new, result = change([None if value is None else json.loads(value) for value in read])
-            arguments = [self._fresh]
+            arguments = [f"redis-{uuid.uuid4().hex[:12]}"]
             for key, old, value in zip(keys, read, new, strict=True):
                 arguments += [old or "", "" if value is None else json.dumps(value), str(_milliseconds(key, now))]
             own = [f"{self._prefix}id", f"{self._prefix}number", *names]
