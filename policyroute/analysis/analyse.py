@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from policyroute.analysis import chains, declarations, overlaps, owners, rules
+from policyroute.analysis import chains, declarations, overlaps, owners, rules, stateful
 from policyroute.analysis.finding import Finding
 from policyroute.analysis.guarantees import Prices, verdicts
 from policyroute.analysis.intervals import Intervals
@@ -57,7 +57,7 @@ def analyse(policy: Policy, prices: Prices, asked: Asked = Asked(), now: datetim
         proving = available() if asked.proofs is None else asked.proofs
         solver: Solver = stack.enter_context(Remote(policy, asked.seconds)) if proving else Intervals(policy, asked.seconds)
         kept = Kept(solver, asked.folder) if proving else None
-        work = _Work(kept or solver, prices, now or datetime.now(UTC), asked)
+        work = _Work(kept or solver, prices, now or datetime.now(UTC), asked, proving)
         witnesses = Witnesses(policy)
         found = [_witnessed(witnesses, finding) for finding in work.findings()]
         if kept:
@@ -67,8 +67,8 @@ def analyse(policy: Policy, prices: Prices, asked: Asked = Asked(), now: datetim
 
 
 class _Work:
-    def __init__(self, solver: Solver, prices: Prices, now: datetime, asked: Asked) -> None:
-        self.solver, self.prices, self.now, self.asked = solver, prices, now, asked
+    def __init__(self, solver: Solver, prices: Prices, now: datetime, asked: Asked, proving: bool) -> None:
+        self.solver, self.prices, self.now, self.asked, self.proving = solver, prices, now, asked, proving
         self.proved: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -80,6 +80,7 @@ class _Work:
             "declarations": lambda: declarations.findings(policy, source) if source else iter(()),
             "rules": lambda: rules.findings(self.solver),
             "chains": lambda: chains.findings(self.solver),
+            "state": lambda: stateful.findings(self.solver, proofs=self.proving),
             "guarantees": self._guarantees,
         }
         if self.asked.pairs:

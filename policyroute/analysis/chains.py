@@ -109,7 +109,7 @@ def _why(solver: Solver, number: int, model: str) -> str:
 
 def _down(policy: Policy, rule: Rule, route: Route) -> Iterator[Finding]:
     """A fallback of a lower tier, where `sticky` says never to go down."""
-    sticky = any(c.kind == "sticky" and "never downgrade" in c.detail for c in policy.constructs)
+    sticky = policy.sticky is not None and policy.sticky.mode == "never downgrade"
     ranks = [_rank(policy, model) for model in route.chain]
     if not sticky or not ranks or ranks[0] is None:
         return

@@ -126,4 +126,40 @@ FINDING_CODES: tuple[Code, ...] = (
         "When it does harm, nobody knows whom to call.",
         "rule pilot { when code then strong }", 'rule pilot { owner "platform" when code then strong }',
     ),
+    # -- 75x state and learned signals ---------------------------------------------------------------------------------
+    Code(
+        "unholdable-tier", "PR750",
+        "`sticky` says `never downgrade`, and a `forbid` can leave no model of a tier that a conversation may be in.",
+        "Limits have the last word, so such a request is served by the tier that its rule decides: what was promised not to happen.",
+        "order cheap < premium\nsticky by conversation for 1h { never downgrade }\nforbid opus, sonnet when plan is free\nrule hard { when code then premium }",
+        "order cheap < premium\nsticky by conversation for 1h { never downgrade }\nforbid opus when plan is free\nrule hard { when code then premium }",
+    ),
+    Code(
+        "idle-limit", "PR751",
+        "A quota or budget counts no request: none for which its condition holds comes to a model that it covers.",
+        "It looks like a protection of the bill and is none.",
+        "forbid opus, sonnet when plan is free\nquota few { 5 per day by user of premium when plan is free then cheap }\nrule hard { when code then premium }",
+        "quota few { 5 per day by user of premium when plan is free then cheap }\nrule hard { when code then premium }",
+    ),
+    Code(
+        "pointless-limit", "PR752",
+        "What no longer fits into a quota or budget goes to the models that it went to anyway.",
+        "Nothing is limited, and reports call requests changed that are not.",
+        "quota few { 5 per day by user of opus then opus }\nrule hard { when code then opus }",
+        "quota few { 5 per day by user of opus then cheap }\nrule hard { when code then opus }",
+    ),
+    Code(
+        "silent-classifier", "PR753",
+        "Whatever a classifier answers, every request is sent the same way.",
+        "Each of its calls costs money and time, and decides nothing.",
+        'classifier mood : good | bad { ask mini prompt "Good or bad?" on failure good }\nrule angry { when mood is bad and code then premium }\nrule happy { when mood is good and code then premium }',
+        'classifier mood : good | bad { ask mini prompt "Good or bad?" on failure good }\nrule angry { when mood is bad and code then premium }\nrule happy { when mood is good and code then cheap }',
+    ),
+    Code(
+        "top-escalation", "PR754",
+        "`escalate` names the highest tier, or one above which no model can take its requests.",
+        "A weak answer stays as it is, though the file says that it goes up.",
+        "order cheap < premium\nescalate cheap, premium { when answer is empty then up }\nrule hard { when code then premium }",
+        "order cheap < premium\nescalate cheap { when answer is empty then up }\nrule hard { when code then premium }",
+    ),
 )  # fmt: skip
