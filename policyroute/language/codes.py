@@ -323,10 +323,10 @@ CODES: dict[str, Code] = {
         ),
         Code(
             "not-replayed", "PR602",
-            "The policy holds something that can change decisions and that this version doesn't replay: `sticky`, `quota`, `budget`, `escalate`.",
+            "The policy holds something that can change decisions, and the trace has no times to follow it by: `sticky`, `quota`, `budget`.",
             "A figure that leaves it out without a word would describe another policy.",
-            "policyroute simulate traces.parquet      # the policy has `sticky by conversation`",
-            "policyroute simulate traces.parquet --without sticky      # the report says so",
+            "policyroute simulate traces.csv      # no times, and the policy has `sticky by conversation`",
+            "policyroute simulate traces.csv --without sticky      # the report says so",
         ),
         *FINDING_CODES,
     )
