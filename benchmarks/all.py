@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("engine", "extraction", "replay", "language", "analysis", "sweep", "gateway")
+NAMES = ("engine", "extraction", "replay", "language", "state", "analysis", "sweep", "gateway")
 
 
 def main() -> int:

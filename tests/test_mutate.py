@@ -159,3 +159,17 @@ def test_mistakes(file: Path, arguments: list[str], said: str) -> None:
     names = arguments if arguments[0].endswith(".route") else ["desk.route", *arguments]
     found = run("mutate", *names)
     assert found.exit_code == 2 and said in found.stderr
+
+
+def test_what_state_had_a_part_in_is_followed_anew() -> None:
+    """A test that ends in a used-up quota kills what it tells apart, and no more: without following the mutant it would kill everything."""
+    stateful = POLICY + (
+        "quota few { 2 per day by user of strong then mini }\n"
+        'test "the third long text is cheap" {\n  given tokens 600 repeated 2 times\n  expect many -> strong, mini\n'
+        "  then given tokens 600\n  expect many by quota few -> mini\n}\n"
+    )
+    plain, followed = (score(check_text(text).policy, Path()) for text in (POLICY, stateful))
+    killed = {(mutant.operator, mutant.of, mutant.after) for mutant in plain.killed}
+    assert killed <= {(mutant.operator, mutant.of, mutant.after) for mutant in followed.killed}
+    assert 0 < len(followed.killed) < len(followed.killed) + len(followed.survivors)
+    assert len(followed.survivors) >= len(plain.survivors) - 2

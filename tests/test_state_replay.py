@@ -178,3 +178,74 @@ def test_three_readings_agree(tmp_path_factory: Any, text: str, rows: list[dict[
     assert live(policy, rows) == slow
     folder = tmp_path_factory.mktemp("state")
     assert replayed(policy, write(folder / "t.parquet", rows), folder / "out.parquet") == slow
+
+
+# -- as a gateway's store made it ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def journals(draw: st.DrawFn) -> tuple[str, list[dict[str, Any]], list[int], list[int]]:
+    """A policy and requests in the order in which stores decided them: their clocks differ, so that times go back and forth; how many requests
+    later each is settled (-1: never), and which of two stores it went to."""
+    text, rows = draw(policies()), draw(traces())
+    skews = draw(st.lists(st.sampled_from((0, 0, 1, -1, 7, -40, 900, -4_000)), min_size=len(rows), max_size=len(rows)))
+    for row, skew in zip(rows, skews, strict=True):
+        row["ts"] += timedelta(seconds=skew)
+    later = draw(st.lists(st.sampled_from((0, 0, 1, 3, 9, -1)), min_size=len(rows), max_size=len(rows)))
+    stores = draw(st.lists(st.integers(0, draw(st.integers(0, 1))), min_size=len(rows), max_size=len(rows)))
+    return text, rows, later, stores
+
+
+def journalled(
+    policy: Policy, rows: list[dict[str, Any]], later: list[int], places: list[int]
+) -> tuple[list[Told], list[dict[str, Any]]]:
+    """The decisions of the server's steps, and the journal's rows."""
+    prices, stores = CATALOG.for_policy(policy), [MemoryStore(), MemoryStore()]
+    machine = Stateful(compile_policy(policy), prices)
+    told: list[Told] = []
+    written: list[dict[str, Any]] = []
+    waiting: list[tuple[int, int, Any]] = []  # when it is settled, whose it is, what was taken
+
+    def settled(upto: int) -> None:
+        for entry in sorted(one for one in waiting if one[0] <= upto):
+            _, number, budgets = entry
+            row = written[number]
+            cost_ = None if row["output_tokens"] == 5 else 1_000_000 * row["output_tokens"]  # some costs aren't known
+            row["settled_number"] = settle(stores[places[number]], budgets, cost_, micros(row["ts"]))
+            row["settled_usd"] = None if cost_ is None else f"{cost_ / 10**12:.12f}"
+            waiting.remove(entry)
+
+    for number, row in enumerate(rows):
+        settled(number)
+        values = values_of(policy, row)
+        store = stores[places[number]]
+        decided = machine.decide(store, decide(policy, values), machine.live.given(values), row["ts"])
+        decision = decided.decision
+        told.append((decision.rule, decision.chain, decision.acted))
+        written.append(
+            row | {"state_store": store.id, "state_number": decided.number, "decision_chain": ",".join(decision.chain), "settled_number": None, "settled_usd": None}
+        )  # fmt: skip
+        if decided.budgets and later[number] >= 0:
+            waiting.append((number + 1 + later[number], number, decided.budgets))
+    settled(10**9)
+    return told, written
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(journals())
+def test_a_journal_is_followed_in_the_order_of_its_stores(tmp_path_factory: Any, made: Any) -> None:
+    """Whatever the clocks say, whenever answers ended and were settled, and whichever store it was."""
+    text, rows, later, places = made
+    policy = policy_of(text)
+    told, written = journalled(policy, rows, later, places)
+    folder = tmp_path_factory.mktemp("journal")
+    columns = {name: pa.array([row[name] for row in written], KINDS.get(name, pa.string())) for name in written[0] if name != "ts"}
+    columns["ts"] = pa.array([row["ts"].replace(tzinfo=None) for row in written], pa.timestamp("us"))
+    columns["request_id"] = pa.array([f"r{number}" for number in range(len(written))])
+    pq.write_table(pa.table(columns), folder / "journal.parquet")
+    assert replayed(policy, folder / "journal.parquet", folder / "out.parquet") == told
+
+
+KINDS = {
+    "input_tokens": pa.int64(), "output_tokens": pa.int64(), "latency_ms": pa.float64(), "state_number": pa.int64(), "settled_number": pa.int64(),
+}  # fmt: skip

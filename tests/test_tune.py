@@ -429,6 +429,15 @@ def test_the_story_fits_a_screen(place: Path) -> None:
     assert done.stderr == ""
 
 
+def test_state_is_left_out_by_name_or_not_at_all(place: Path) -> None:
+    text = (place / "support.route").read_text("utf-8")
+    (place / "support.route").write_text(text + "\nquota few { 5 per day by user of premium then cheap }\n", "utf-8")
+    refused = run()
+    assert refused.exit_code == 2
+    assert "candidates are compared without state, and `support` has `quota few`" in refused.stderr
+    assert "the policy is replayed without quota few" in run("--without", "quota", "--json").stdout
+
+
 def test_write_changes_numbers_and_nothing_else(place: Path) -> None:
     """The file becomes the policy that was judged; permissions, words, comments and layout stay."""
     path = place / "support.route"

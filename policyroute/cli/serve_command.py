@@ -175,7 +175,7 @@ def _checked(settings: Any, port: int, *, tests: bool, full: bool) -> None:
         click.echo(f"model     {name}  {policy.models[name].id}  {endpoint.base_url}", err=True)
     click.echo(f"keys      {settings.keys or 'none: this machine only'}", err=True)
     click.echo(f"journal   {settings.journal or 'off'}", err=True)
-    if service.deciding.stateful is not None:
+    if service.deciding.stateful is not None or service.wishes:
         click.echo(f"state     {without_password(settings.store)}", err=True)
     del service
     gc.collect()

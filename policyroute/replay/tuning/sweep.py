@@ -21,6 +21,7 @@ import duckdb
 from policyroute.backends.sql import ARM, MODEL, RULE, Query, literal, quoted
 from policyroute.language.limits import read_signals
 from policyroute.language.policy import Policy, Route, Rule
+from policyroute.language.without import without
 from policyroute.prices.catalog import Catalog
 from policyroute.replay.effects import caching
 from policyroute.replay.ledger import PLAIN, USAGE, Effects, Ledger
@@ -60,6 +61,7 @@ def sweeping(
     baseline, in which a recorded model that the first policy declares has that policy's price. Raises as `prepared` does.
     """
     options = replace(options, output=None, details=False)
+    _refuse_state(policies, options)
     families = _families(policies)
     carriers = [_carrier([policies[place] for place in family]) for family in families]
     other = [options.baseline_policy] if options.baseline_policy else []
@@ -97,6 +99,17 @@ def _carrier(policies: Sequence[Policy]) -> Policy:
     constructs = dict.fromkeys(construct for policy in policies for construct in policy.constructs)
     rule = Rule("$candidates", reading(tuple(names)), Route(()), shadow=True)
     return replace(policies[0], rules=(rule, *policies[0].rules), constructs=tuple(constructs))
+
+
+def _refuse_state(policies: Sequence[Policy], options: Options) -> None:
+    """Candidates are added up without following them from request to request."""
+    for policy in (without(policy, options.without) for policy in policies):
+        titles = [one.title for one in (*((policy.sticky,) if policy.sticky else ()), *policy.allowances)]
+        if titles:
+            raise SimulationError(
+                f"candidates are compared without state, and `{policy.name}` has {', '.join(f'`{title}`' for title in titles)}",
+                "`--without sticky,quota,budget` compares them as if they had none, and the report says so; `simulate` follows the one you choose",
+            )
 
 
 def _refuse_unknown_baseline(policies: Sequence[Policy], options: Options) -> None:

@@ -63,10 +63,17 @@ def score(
 ) -> Score:
     """Judge the tests of a policy whose models are complete. `step` is told how many survivors of how many have been looked at."""
     suite = Suite(policy, folder)
-    requests = [(request.values, request.expect) for request in suite.requests()]
+    asked = suite.requests()
+    requests = [(request.values, request.expect) for request in asked if request.decision == request.plain]
+    followed = tuple(dict.fromkeys(request.test for request in asked if request.decision != request.plain))
 
     def kills(mutant: Mutant) -> bool:
-        return any(not met(expect, decide(mutant.policy, values)) for values, expect in requests)
+        if any(not met(expect, decide(mutant.policy, values)) for values, expect in requests):
+            return True
+        if not followed:
+            return False
+        other = Suite(mutant.policy, folder)  # what state had a part in is followed anew
+        return any(not met(request.expect, request.decision) for request in other.requests(followed))
 
     made = list(mutants(policy))
     killed = {number for number, mutant in enumerate(made) if kills(mutant)}
