@@ -79,10 +79,10 @@ def test_over_workers_and_into_junit(place: Path) -> None:
 
 
 def test_what_is_not_run_is_skipped(place: Path) -> None:
-    limited = POLICY + "quota few { 1 per day by user then mini }\n"
-    (place / "desk.route").write_text(limited.replace("expect otherwise ->", "expect otherwise by quota few ->"), "utf-8")
+    asking = 'classifier mood : good | bad { ask mini prompt "?" on failure good }\nrule angry { when mood is bad then mini }\n'
+    (place / "desk.route").write_text(POLICY.replace("otherwise  {", f"{asking}otherwise  {{", 1), "utf-8")
     done = run(place, "-rs")
-    assert done.returncode == 0 and "1 skipped" in done.stdout and "it needs `quota few`" in done.stdout
+    assert done.returncode == 0 and "1 skipped" in done.stdout and "evaluation reaches `classifier mood`" in done.stdout
 
 
 def test_a_policy_that_does_not_load_is_an_error(place: Path) -> None:
