@@ -31,7 +31,7 @@ SPANS = {
 CHUNK = 100_000  # changed rows that are held before they are written
 BATCH = 1 << 16  # rows that are fetched at a time
 SWEEP = 1 << 20  # rows between two looks for conversations and windows that are over
-LATE = 2 * 86_400_000_000  # microseconds by which a row may be late: windows are forgotten so long after the newest row
+LATE = 2 * 86_400_000_000  # microseconds by which a row may be late: windows are forgotten so long before the oldest row of a batch
 SCHEMA = pa.schema([(name, pa.int64()) for name in ("row", "source", "model", "tier", "place", "acted")])
 ROWS = '"$state_rows"'
 QUOTES = '"$'
@@ -133,9 +133,11 @@ def _fillable(rows: Rows, place: int) -> str:
     where = f"guards >> {place} & 1 = 1" + ("" if wide else f" AND plain IN ({', '.join(covered)})")
     amount = "1"
     if one_.kind == "budget":
-        # What isn't known, a choice that doesn't exist included, is left out of `greatest`: it is never chosen, or stops the row.
-        costs = [f"nullif({of}_{number}, {NEVER})" for number in rows.priced for of in ("most", "cost")]
-        amount = f"CAST(greatest({', '.join([*costs, f'nullif(charged, {NEVER})', '0'])}) AS HUGEINT)"
+        # A reservation that isn't known (NEVER) fills it: then the row is followed, and stopped if it comes to that model. A cost that isn't
+        # known leaves the reservation in its place.
+        most = [f"most_{number}" for number in rows.priced]
+        costs = [f"nullif({name}, {NEVER})" for name in (*(f"cost_{number}" for number in rows.priced), "charged")]
+        amount = f"CAST(greatest({', '.join([*most, *costs, '0'])}) AS HUGEINT)"
     return (
         f"SELECT key_{place} AS k, window_{place} AS w FROM {ROWS} WHERE {where} GROUP BY ALL HAVING sum({amount}) > {one_.amount}"
     )
@@ -180,7 +182,7 @@ class _Follower:
         self.seen += size
         if self.seen - self.swept >= SWEEP:
             self.swept = self.seen
-            self._sweep(columns[self.names.index("moment")][size - 1])
+            self._sweep(min(columns[self.names.index("moment")]))
 
     def taken(self) -> Sequence[tuple[int, ...]]:
         """The changed rows since the last time, as the table has them."""
