@@ -45,7 +45,7 @@ class Keeping:
         try:
             self._store = open_store(self.where)
         except ValueError as error:
-            raise ServeError(str(error), "`--store` takes a file, `memory`, or `redis://HOST:PORT`") from None
+            raise ServeError(str(error), "`--state` takes a file, `memory`, or `redis://HOST:PORT`") from None
 
     def decide(self, deciding: Deciding, plain: Decision, served: Served, values: Any, at: datetime) -> Decision | None:
         """What state makes of the rule's decision; None where the store is out of reach and requests are refused then."""
