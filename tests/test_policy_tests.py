@@ -140,6 +140,12 @@ def test_not_run_says_what_it_would_need() -> None:
     assert "`classifier hard`" in found.details[0]
 
 
+def test_an_escalation_can_not_be_tested_without_an_answer() -> None:
+    text = "tier weak = mini\ntier strong_ones = big\norder weak < strong_ones\nescalate weak { when answer is empty then up }\n"
+    (found,) = outcomes(text + 'test "one" {\n  given tokens 5\n  expect otherwise by escalate weak\n}\n')
+    assert (found.status, found.details) == ("not run", ("it expects an escalation, and a test has no answer that could be weak",))
+
+
 def test_state_does_not_keep_a_single_request_from_being_tested() -> None:
     quota = "quota fair { 5 per day by user of big when plan is free then cheap }\n"
     (found,) = outcomes(quota + 'test "one" {\n  given plan free\n  expect otherwise\n}\n')

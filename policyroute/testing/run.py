@@ -103,6 +103,8 @@ class Suite:
 
     def _needs(self, test: Test) -> str:
         """What the test needs that isn't computed yet, or the empty string."""
+        if any(expect.acted is not None and expect.acted[0] == "escalate" for _, expect in test.steps):
+            return "it expects an escalation, and a test has no answer that could be weak"
         for given, _ in test.steps:
             asked = self._asked(given)
             if asked:
