@@ -71,8 +71,8 @@ def follow(
         for batch in reader:
             follower.batch([_numbers(batch.column(number)) for number in range(batch.num_columns)])
             if len(follower.changed) >= CHUNK:
-                _write(writer, follower.taken())
-        _write(writer, follower.taken())
+                writer.write_batch(follower.taken())
+        writer.write_batch(follower.taken())
     connection.execute(f"DROP TABLE {ROWS}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM read_parquet({literal(str(target))})")
     target.unlink()
@@ -96,11 +96,6 @@ def _numbers(column: Any) -> memoryview:
     """An Arrow column of whole numbers without nulls, as it lies in memory."""
     array = column.cast(pa.int64())
     return memoryview(array.buffers()[1]).cast("q")[array.offset : array.offset + len(array)]
-
-
-def _write(writer: pq.ParquetWriter, changed: Sequence[tuple[int, ...]]) -> None:
-    columns = zip(*changed, strict=True) if changed else ((),) * len(SCHEMA)
-    writer.write_batch(pa.record_batch([pa.array(column, pa.int64()) for column in columns], schema=SCHEMA))
 
 
 # -- which rows state can reach --------------------------------------------------------------------------------------
@@ -184,22 +179,19 @@ class _Follower:
             self.swept = self.seen
             self._sweep(min(columns[self.names.index("moment")]))
 
-    def taken(self) -> Sequence[tuple[int, ...]]:
+    def taken(self) -> pa.RecordBatch:
         """The changed rows since the last time, as the table has them."""
-        found = [
-            (row, source, model, tier, place, self._code(model, held, path))
-            for row, source, model, tier, place, held, path in self.changed
-        ]
+        columns = list(zip(*self.changed, strict=True)) or [()] * 7
+        row, source, model, tier, place, held, path = columns
+        codes = [-1 if found == STUCK else self._code(how) for found, how in zip(model, zip(held, path, strict=True), strict=True)]
         self.changed.clear()
-        return found
+        return pa.record_batch([pa.array(column, pa.int64()) for column in (row, source, model, tier, place, codes)], schema=SCHEMA)
 
-    def _code(self, model: int, held: int, path: int) -> int:
-        """The place of what acted together among all such; -1 for a row whose decision can't be known."""
-        if model == STUCK:
-            return -1
-        found = self.codes.get((held, path))
+    def _code(self, how: tuple[int, int]) -> int:
+        """The place of what acted together (whether `sticky` did, and the path of limits) among all such."""
+        found = self.codes.get(how)
         if found is None:
-            found = self.codes[held, path] = self.acted.setdefault(self._titles(held, path), len(self.acted))
+            found = self.codes[how] = self.acted.setdefault(self._titles(*how), len(self.acted))
         return found
 
     def _titles(self, held: int, path: int) -> tuple[str, ...]:
